@@ -1,0 +1,329 @@
+//! Guest ABI 1: what a guest can import from `fuseboard`.
+//!
+//! Rules:
+//! * Every import is charged, and looks at the clock, before it does anything (`enter`): a guest that
+//!   only calls imports never comes to a pulse of its own.
+//! * A pointer is checked before its bytes are charged, and bytes are charged before they are copied.
+//! * Nothing here runs deep: imports run on the guest's small stack.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Instant;
+
+use wasmtime as wt;
+use wasmtime::{Caller, Linker};
+
+use crate::exchange::{Answer, HostCall, Reply};
+use crate::guest::Guest;
+use crate::limits::{BYTE_FUEL, FIRST_SLICE, HOST_CALL_FUEL, IMPORT_FUEL};
+use crate::text::printable;
+use crate::trap::{Cause, Ended};
+
+/// The module name that guests import from.
+pub const IMPORT_MODULE: &str = "fuseboard";
+
+/// The imports that are answered by the host, and how many byte arguments each has.
+pub const HOST_CALLS: [(&str, usize); 8] = [
+    ("host_http_request", 2),
+    ("host_db_query", 2),
+    ("host_db_exec", 2),
+    ("host_kv_get", 1),
+    ("host_kv_set", 2),
+    ("host_kv_delete", 1),
+    ("host_kv_increment", 1),
+    ("host_call", 2),
+];
+
+/// The names of all imports.
+pub const IMPORTS: [&str; 14] = [
+    "buffer_length",
+    "buffer_read",
+    "output_write",
+    "fail",
+    "host_log",
+    METER_REMAINING,
+    "host_http_request",
+    "host_db_query",
+    "host_db_exec",
+    "host_kv_get",
+    "host_kv_set",
+    "host_kv_delete",
+    "host_kv_increment",
+    "host_call",
+];
+
+const METER_REMAINING: &str = "meter_remaining";
+const TOO_LARGE: i32 = -5;
+const FAIL_BYTES: usize = 4096;
+const LOG_LEVELS: std::ops::RangeInclusive<i32> = 0..=4;
+
+type Context<'a> = Caller<'a, Guest>;
+
+/// Defines every import of the ABI.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wt::Result<()> {
+    linker.func_wrap_async(IMPORT_MODULE, "buffer_length", |caller, (buffer,): (i32,)| {
+        Box::new(buffer_length(caller, buffer))
+    })?;
+    linker.func_wrap_async(
+        IMPORT_MODULE,
+        "buffer_read",
+        |caller, (buffer, offset, pointer, length): (i32, i32, i32, i32)| {
+            Box::new(buffer_read(caller, buffer, offset, Range::new("pointer", pointer, length)))
+        },
+    )?;
+    linker.func_wrap_async(IMPORT_MODULE, "output_write", |caller, (pointer, length): (i32, i32)| {
+        Box::new(output_write(caller, Range::new("pointer", pointer, length)))
+    })?;
+    linker.func_wrap_async(IMPORT_MODULE, "fail", |caller, (pointer, length): (i32, i32)| {
+        Box::new(fail(caller, Range::new("pointer", pointer, length)))
+    })?;
+    linker.func_wrap_async(IMPORT_MODULE, "host_log", |caller, (level, pointer, length): (i32, i32, i32)| {
+        Box::new(host_log(caller, level, Range::new("pointer", pointer, length)))
+    })?;
+    linker.func_wrap_async(IMPORT_MODULE, METER_REMAINING, |caller, (limit,): (i32,)| {
+        Box::new(meter_remaining(caller, limit))
+    })?;
+    link_host_calls(linker)
+}
+
+fn link_host_calls(linker: &mut Linker<Guest>) -> wt::Result<()> {
+    let two = |first: &'static str, second: &'static str, (a, b, c, d): (i32, i32, i32, i32)| {
+        [Range::new(first, a, b), Range::new(second, c, d)]
+    };
+    for (import, first, second) in [
+        ("host_http_request", "head", "body"),
+        ("host_db_query", "sql", "params"),
+        ("host_db_exec", "sql", "params"),
+        ("host_kv_set", "key", "value"),
+        ("host_call", "name", "body"),
+    ] {
+        linker.func_wrap_async(IMPORT_MODULE, import, move |caller, ranges: (i32, i32, i32, i32)| {
+            Box::new(host_call(caller, import, two(first, second, ranges), 0))
+        })?;
+    }
+    for import in ["host_kv_get", "host_kv_delete"] {
+        linker.func_wrap_async(IMPORT_MODULE, import, move |caller, (pointer, length): (i32, i32)| {
+            Box::new(host_call(caller, import, [Range::new("key", pointer, length)], 0))
+        })?;
+    }
+    let import = "host_kv_increment";
+    linker.func_wrap_async(IMPORT_MODULE, import, move |caller, (pointer, length, by): (i32, i32, i64)| {
+        Box::new(host_call(caller, import, [Range::new("key", pointer, length)], by))
+    })?;
+    Ok(())
+}
+
+// ── the imports ──────────────────────────────────────────────────────────────────────────────────
+
+async fn buffer_length(mut caller: Context<'_>, buffer: i32) -> wt::Result<i32> {
+    enter(&mut caller, IMPORT_FUEL).await?;
+    Ok(clamped(readable(caller.data(), buffer)?.len()))
+}
+
+async fn buffer_read(mut caller: Context<'_>, buffer: i32, offset: i32, target: Range) -> wt::Result<i32> {
+    enter(&mut caller, IMPORT_FUEL).await?;
+    let available = readable(caller.data(), buffer)?.len();
+    target.check(&mut caller, "buffer_read")?;
+    let start = available.min(offset.cast_unsigned() as usize);
+    let length = target.length.min(available - start);
+    charge(&mut caller, BYTE_FUEL * length as u64)?;
+    let (memory, guest) = memory(&mut caller)?.data_and_store_mut(&mut caller);
+    let source = guest.buffers.get(buffer).and_then(|bytes| bytes.get(start..start + length));
+    let target = memory.get_mut(target.pointer..target.pointer + length);
+    if let (Some(source), Some(target)) = (source, target) {
+        target.copy_from_slice(source);
+    }
+    Ok(clamped(length))
+}
+
+async fn output_write(mut caller: Context<'_>, source: Range) -> wt::Result<()> {
+    enter(&mut caller, IMPORT_FUEL).await?;
+    source.check(&mut caller, "output_write")?;
+    let cap = caller.data().caps.output_bytes;
+    if caller.data().output.as_ref().map_or(0, Vec::len) + source.length > cap {
+        return Err(Ended::because(Cause::BadOutput, format!("the output is larger than {cap} bytes")));
+    }
+    charge(&mut caller, BYTE_FUEL * source.length as u64)?;
+    let (memory, guest) = memory(&mut caller)?.data_and_store_mut(&mut caller);
+    guest.output.get_or_insert_default().extend_from_slice(source.bytes(memory));
+    Ok(())
+}
+
+async fn fail(mut caller: Context<'_>, message: Range) -> wt::Result<()> {
+    enter(&mut caller, IMPORT_FUEL).await?;
+    message.check(&mut caller, "fail")?;
+    charge(&mut caller, BYTE_FUEL * message.length.min(FAIL_BYTES) as u64)?;
+    let memory = memory(&mut caller)?.data(&caller);
+    Err(Ended::because(Cause::Failed, printable(message.bytes(memory), FAIL_BYTES)))
+}
+
+async fn host_log(mut caller: Context<'_>, level: i32, text: Range) -> wt::Result<()> {
+    enter(&mut caller, IMPORT_FUEL).await?;
+    if !LOG_LEVELS.contains(&level) {
+        return Err(bad_pointer(format!("host_log: level {level} is not one of 0 to 4")));
+    }
+    text.check(&mut caller, "host_log")?;
+    let room = caller.data().log_room(text.length);
+    charge(&mut caller, BYTE_FUEL * room as u64)?;
+    let (memory, guest) = memory(&mut caller)?.data_and_store_mut(&mut caller);
+    if room > 0 || text.length == 0 {
+        guest.log(level.unsigned_abs() as u8, text.first(room).bytes(memory));
+    }
+    if room < text.length {
+        guest.log_is_full();
+    }
+    Ok(())
+}
+
+async fn meter_remaining(mut caller: Context<'_>, limit: i32) -> wt::Result<i64> {
+    enter(&mut caller, IMPORT_FUEL).await?;
+    match limit {
+        0 => Ok(caller.data().meter.left() as i64),
+        1 => Ok(fuel_left(&caller)?.cast_signed()),
+        2 => Ok(caller.data().deadline.saturating_duration_since(Instant::now()).as_millis() as i64),
+        3..=5 => {
+            let call = HostCall { import: METER_REMAINING, parts: Vec::new(), number: limit.into() };
+            Ok(park(&mut caller, call).await?.code)
+        }
+        _ => Ok(-1),
+    }
+}
+
+async fn host_call<const PARTS: usize>(
+    mut caller: Context<'_>,
+    import: &'static str,
+    ranges: [Range; PARTS],
+    number: i64,
+) -> wt::Result<i32> {
+    enter(&mut caller, IMPORT_FUEL + HOST_CALL_FUEL).await?;
+    for range in &ranges {
+        range.check(&mut caller, import)?;
+    }
+    let cap = caller.data().caps.request_bytes;
+    if let Some(range) = ranges.iter().find(|range| range.length > cap) {
+        let reason = format!(r#"{{"reason":"the {} is larger than {cap} bytes"}}"#, range.name);
+        return Ok(settle(&mut caller, Answer { code: TOO_LARGE.into(), head: reason.into(), body: Vec::new() }));
+    }
+    let bytes = ranges.iter().map(|range| range.length as u64).sum::<u64>();
+    charge(&mut caller, BYTE_FUEL * bytes)?;
+    let memory = memory(&mut caller)?.data(&caller);
+    let parts = ranges.iter().map(|range| range.bytes(memory).to_vec()).collect();
+    let answer = park(&mut caller, HostCall { import, parts, number }).await?;
+    Ok(settle(&mut caller, answer))
+}
+
+// ── what they share ──────────────────────────────────────────────────────────────────────────────
+
+/// Charges, looks at the clock, and gives a pulse where the slice has become old.
+async fn enter(caller: &mut Context<'_>, fuel: u64) -> wt::Result<()> {
+    charge(caller, fuel)?;
+    let now = Instant::now();
+    if now >= caller.data().deadline {
+        return Err(Ended::out_of_time());
+    }
+    let slice_started = caller.data().exchange.cells().slice_started;
+    if now.duration_since(slice_started) > FIRST_SLICE {
+        pulse().await;
+    }
+    Ok(())
+}
+
+/// Returns the fuel that is left. A store holds one more, see [`crate::execution`].
+fn fuel_left(caller: &Context<'_>) -> wt::Result<u64> {
+    Ok(caller.get_fuel()?.saturating_sub(1))
+}
+
+fn charge(caller: &mut Context<'_>, fuel: u64) -> wt::Result<()> {
+    match caller.get_fuel()?.checked_sub(fuel) {
+        None | Some(0) => {
+            caller.set_fuel(0)?;
+            Err(Ended::out_of_fuel())
+        }
+        Some(left) => caller.set_fuel(left),
+    }
+}
+
+async fn pulse() {
+    let mut given = false;
+    poll_fn(|_| if std::mem::replace(&mut given, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// Parks the guest until the host call is answered.
+async fn park(caller: &mut Context<'_>, call: HostCall) -> wt::Result<Answer> {
+    let exchange = caller.data().exchange.clone();
+    exchange.cells().call = Some(call);
+    let reply = poll_fn(|_| exchange.cells().reply.take().map_or(Poll::Pending, Poll::Ready)).await;
+    match reply {
+        Reply::Answer(answer) => Ok(answer),
+        Reply::Trip(limit) => Err(Ended::tripped(limit, "")),
+    }
+}
+
+/// Puts an answer into the reply buffers and returns what the import returns.
+fn settle(caller: &mut Context<'_>, answer: Answer) -> i32 {
+    let code = if answer.code < 0 { answer.code as i32 } else { clamped(answer.body.len()) };
+    let buffers = &mut caller.data_mut().buffers;
+    buffers.reply_head = answer.head;
+    buffers.reply_body = answer.body;
+    code
+}
+
+fn readable(guest: &Guest, buffer: i32) -> wt::Result<&[u8]> {
+    guest.buffers.get(buffer).ok_or_else(|| bad_pointer(format!("there is no buffer {buffer}; there are 0 to 5")))
+}
+
+fn bad_pointer(detail: String) -> wt::Error {
+    Ended::because(Cause::BadPointer, detail)
+}
+
+/// The exported memory, which start functions may need before there is an instance to ask.
+fn memory(caller: &mut Context<'_>) -> wt::Result<wt::Memory> {
+    if let Some(memory) = caller.data().memory {
+        return Ok(memory);
+    }
+    let export = caller.data().memory_export;
+    let memory = caller
+        .get_module_export(&export)
+        .and_then(wt::Extern::into_memory)
+        .ok_or_else(|| bad_pointer("the guest exports no memory".into()))?;
+    caller.data_mut().memory = Some(memory);
+    Ok(memory)
+}
+
+fn clamped(length: usize) -> i32 {
+    i32::try_from(length).unwrap_or(i32::MAX)
+}
+
+/// A pointer and a length as a guest passes them.
+#[derive(Clone, Copy)]
+struct Range {
+    name: &'static str,
+    pointer: usize,
+    length: usize,
+}
+
+impl Range {
+    fn new(name: &'static str, pointer: i32, length: i32) -> Self {
+        Self { name, pointer: pointer.cast_unsigned() as usize, length: length.cast_unsigned() as usize }
+    }
+
+    fn first(self, length: usize) -> Self {
+        Self { length, ..self }
+    }
+
+    fn check(&self, caller: &mut Context<'_>, import: &str) -> wt::Result<()> {
+        let size = memory(caller)?.data_size(&*caller);
+        if self.pointer.checked_add(self.length).is_some_and(|end| end <= size) {
+            return Ok(());
+        }
+        let Self { name, pointer, length } = self;
+        Err(bad_pointer(format!(
+            "{import}: {length} bytes at {name} {pointer} do not lie in the guest's {size} bytes of memory"
+        )))
+    }
+
+    /// The bytes, of a range that was checked.
+    fn bytes<'a>(&self, memory: &'a [u8]) -> &'a [u8] {
+        memory.get(self.pointer..self.pointer + self.length).unwrap_or_default()
+    }
+}

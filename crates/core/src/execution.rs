@@ -1,0 +1,384 @@
+//! The guest computation behind one invocation, moved on a step at a time.
+//!
+//! The store lives inside one future, which is polled by hand: parked at a host call, it waits for its
+//! answer; at a pulse, for the next poll; dropped, it ends the guest at once.
+//!
+//! A store is given one unit of fuel more than the limit. Wasmtime looks at the meter at function
+//! entries and loops only, so a guest can run past its last unit; holding the last unit back tells
+//! "ended with exactly its fuel" (one left) from "overspent" (none left).
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use wasmtime as wt;
+
+use crate::exchange::{Answer, Exchange, HostCall, LogLine, Reply};
+use crate::guest::{Buffers, Guest};
+use crate::limits::{Caps, LATER_SLICE, Limits, PULSE_FUEL};
+use crate::memory::MemoryMeter;
+use crate::module::{Module, ModuleError};
+use crate::trap::{Cause, Ended, Trap};
+
+/// An export with everything that its invocations share.
+pub struct Entry {
+    module: Arc<Module>,
+    export: wt::ModuleExport,
+    settings: Arc<[u8]>,
+    limits: Limits,
+    caps: Caps,
+}
+
+/// What one invocation brings along: the bytes of buffers 0, 1 and 5.
+#[derive(Clone, Debug, Default)]
+pub struct Input {
+    /// The hook's value.
+    pub value: Vec<u8>,
+    /// The context, a JSON object.
+    pub context: Vec<u8>,
+    /// Hook, request id, scope and plugin, a JSON object.
+    pub call_info: Vec<u8>,
+}
+
+/// What an execution used of the limits that the core watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Fuel spent.
+    pub fuel: u64,
+    /// Whether `fuel` is exact; else it is a lower bound, at most a pulse low.
+    pub fuel_is_exact: bool,
+    /// The most memory held, in bytes. Memory never shrinks.
+    pub memory_bytes: usize,
+}
+
+/// What moving an execution on gave, with the lines logged since the last step.
+#[derive(Debug)]
+pub struct Step {
+    /// What happened.
+    pub kind: StepKind,
+    /// What the guest logged.
+    pub logs: Vec<LogLine>,
+}
+
+/// The kinds of step.
+#[derive(Debug)]
+pub enum StepKind {
+    /// The guest returned; its output, or `None` where it wrote none.
+    Completed(Option<Vec<u8>>, Usage),
+    /// The guest waits for an answer.
+    Suspended(HostCall),
+    /// The slice is over; the guest can go on.
+    Running,
+    /// The guest was ended.
+    Trapped(Trap, Usage),
+}
+
+/// An execution can't be moved on that way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveError {
+    /// Another thread is moving it on.
+    Busy,
+    /// It has ended.
+    Ended,
+    /// It waits for an answer and got none.
+    NeedsAnswer,
+    /// It got an answer that it doesn't wait for.
+    NeedsNoAnswer,
+}
+
+type Report = (Result<Option<Vec<u8>>, Trap>, Usage);
+type Run = Pin<Box<dyn Future<Output = Report> + Send>>;
+
+/// One instance at work.
+pub struct Execution {
+    module: Arc<Module>,
+    exchange: Arc<Exchange>,
+    taken: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    run: Option<Run>,
+    waits: bool,
+    /// Whether the next slice is the first since the last answer.
+    fresh: bool,
+}
+
+impl Entry {
+    /// Resolves an export.
+    ///
+    /// # Errors
+    /// There is none of that name, or it isn't a function without parameters and results.
+    pub fn new(
+        module: Arc<Module>,
+        export: &str,
+        settings: &[u8],
+        limits: Limits,
+        caps: Caps,
+    ) -> Result<Self, ModuleError> {
+        if let Some(problem) = module.export_problem(export) {
+            return Err(problem.into());
+        }
+        let Some(index) = module.pre.module().get_export_index(export) else {
+            return Err(format!("exports no {export:?}").into());
+        };
+        Ok(Self { module, export: index, settings: settings.into(), limits, caps })
+    }
+
+    /// Prepares an execution; nothing runs before its first slice.
+    pub fn begin(&self, input: Input, deadline: Instant) -> Execution {
+        let exchange = Arc::new(Exchange::new());
+        let guest = Guest {
+            deadline,
+            meter: MemoryMeter::new(self.limits.memory_bytes),
+            caps: self.caps,
+            buffers: Buffers {
+                value: input.value,
+                context: input.context,
+                reply_head: Vec::new(),
+                reply_body: Vec::new(),
+                settings: self.settings.clone(),
+                call_info: input.call_info,
+            },
+            output: None,
+            exchange: exchange.clone(),
+            memory_export: self.module.memory,
+            memory: None,
+            logged_bytes: 0,
+            log_full_said: false,
+        };
+        let run = run(self.module.clone(), self.export, guest, self.limits.fuel);
+        Execution {
+            module: self.module.clone(),
+            exchange,
+            taken: AtomicBool::new(false),
+            state: Mutex::new(State { run: Some(Box::pin(run)), waits: false, fresh: true }),
+        }
+    }
+}
+
+impl Step {
+    /// Returns this step with the lines of an earlier one before its own.
+    #[must_use]
+    pub fn after(mut self, mut earlier: Vec<LogLine>) -> Self {
+        earlier.append(&mut self.logs);
+        Self { logs: earlier, ..self }
+    }
+}
+
+impl Execution {
+    /// Takes the right to move this execution on.
+    ///
+    /// # Errors
+    /// [`MoveError::Busy`]: another caller has it. Never waits.
+    pub fn turn(&self) -> Result<Turn<'_>, MoveError> {
+        if self.taken.swap(true, Ordering::Acquire) {
+            return Err(MoveError::Busy);
+        }
+        Ok(Turn { execution: self })
+    }
+
+    /// Ends a running guest at its next pulse, with [`Cause::Interrupted`]. From any thread.
+    pub fn interrupt(&self) {
+        self.exchange.interrupt();
+    }
+
+    /// Ends the guest at once and gives its memory back; where another thread moves it on just now,
+    /// at its next pulse. From any thread.
+    pub fn close(&self) {
+        match self.turn() {
+            Ok(turn) => drop(turn.execution.state().run.take()),
+            Err(_) => self.interrupt(),
+        }
+    }
+
+    /// Whether the next slice is the first since the guest began or was answered.
+    pub fn is_fresh(&self) -> bool {
+        self.state().fresh
+    }
+
+    /// See [`Module::starts_detached`].
+    pub fn starts_detached(&self) -> bool {
+        self.module.starts_detached()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to move an execution on; given back on drop.
+pub struct Turn<'a> {
+    execution: &'a Execution,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.execution.taken.store(false, Ordering::Release);
+    }
+}
+
+impl Turn<'_> {
+    /// Checks that the execution runs, or can begin to.
+    ///
+    /// # Errors
+    /// It waits for an answer, or has ended.
+    pub fn go_on(&self) -> Result<(), MoveError> {
+        let state = self.execution.state();
+        match (&state.run, state.waits) {
+            (None, _) => Err(MoveError::Ended),
+            (_, true) => Err(MoveError::NeedsAnswer),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands the guest the answer it waits for.
+    ///
+    /// # Errors
+    /// It waits for none, or has ended.
+    pub fn answer(&self, answer: Answer) -> Result<(), MoveError> {
+        self.reply(Reply::Answer(answer))
+    }
+
+    /// Ends the guest that waits for an answer: the host call would go over the named limit.
+    ///
+    /// # Errors
+    /// It waits for none, or has ended.
+    pub fn trip(&self, limit: String) -> Result<(), MoveError> {
+        self.reply(Reply::Trip(limit))
+    }
+
+    fn reply(&self, reply: Reply) -> Result<(), MoveError> {
+        let mut state = self.execution.state();
+        match (&state.run, state.waits) {
+            (None, _) => return Err(MoveError::Ended),
+            (_, false) => return Err(MoveError::NeedsNoAnswer),
+            _ => {}
+        }
+        state.waits = false;
+        state.fresh = true;
+        self.execution.exchange.cells().reply = Some(reply);
+        Ok(())
+    }
+
+    /// Runs to the first pulse. Where it returns [`StepKind::Running`], [`Turn::later_slice`] goes on.
+    pub fn first_slice(&self) -> Step {
+        let mut state = self.execution.state();
+        let started = Instant::now();
+        let step = self.slice(&mut state, started);
+        if std::mem::replace(&mut state.fresh, false) {
+            self.execution.module.first_slice_took(started.elapsed());
+        }
+        step
+    }
+
+    /// Runs to the first pulse after 5 ms.
+    pub fn later_slice(&self) -> Step {
+        let mut state = self.execution.state();
+        state.fresh = false;
+        let started = Instant::now();
+        let mut logs = Vec::new();
+        loop {
+            let now = Instant::now();
+            let step = self.slice(&mut state, now).after(logs);
+            if !matches!(step.kind, StepKind::Running) || started.elapsed() >= LATER_SLICE {
+                return step;
+            }
+            logs = step.logs;
+        }
+    }
+
+    fn slice(&self, state: &mut State, now: Instant) -> Step {
+        self.execution.exchange.cells().slice_started = now;
+        let polled = match &mut state.run {
+            Some(run) => poll(run),
+            None => Err(Trap::from_panic(&"the execution has ended")),
+        };
+        let kind = match polled {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready((Ok(output), usage))) => Some(StepKind::Completed(output, usage)),
+            Ok(Poll::Ready((Err(trap), usage))) => Some(StepKind::Trapped(trap, usage)),
+            Err(trap) => {
+                // What a panic left behind can't be trusted to be dropped.
+                std::mem::forget(state.run.take());
+                Some(StepKind::Trapped(trap, Usage::default()))
+            }
+        };
+        if kind.is_some() {
+            state.run = None;
+        }
+        let mut cells = self.execution.exchange.cells();
+        let call = cells.call.take();
+        state.waits = call.is_some();
+        let kind = kind.or(call.map(StepKind::Suspended)).unwrap_or(StepKind::Running);
+        Step { kind, logs: std::mem::take(&mut cells.logs) }
+    }
+}
+
+fn poll(run: &mut Run) -> Result<Poll<Report>, Trap> {
+    let mut context = Context::from_waker(Waker::noop());
+    catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(&mut context)))
+        .map_err(|payload| Trap::from_panic(payload.as_ref()))
+}
+
+async fn run(module: Arc<Module>, export: wt::ModuleExport, guest: Guest, fuel: u64) -> Report {
+    let exchange = guest.exchange.clone();
+    let deadline = guest.deadline;
+    let mut store = wt::Store::new(module.pre.module().engine(), guest);
+    store.limiter(|guest| &mut guest.meter);
+    let result = {
+        let call = pin!(call(&mut store, &module, export, fuel));
+        Watched { call, exchange, deadline }.await
+    };
+    let left = store.get_fuel().unwrap_or(0);
+    // The one unit held back is gone: the guest ran past its last unit without looking at the meter.
+    let result = result.and_then(|()| if left == 0 { Err(Ended::out_of_fuel()) } else { Ok(()) });
+    let result = result.map_err(|error| Trap::from_error(&error));
+    let usage = Usage {
+        fuel: fuel.saturating_sub(left.saturating_sub(1)),
+        fuel_is_exact: result.as_ref().err().is_none_or(Trap::fuel_is_exact),
+        memory_bytes: store.data().meter.used(),
+    };
+    (result.map(|()| store.data_mut().output.take()), usage)
+}
+
+async fn call(store: &mut wt::Store<Guest>, module: &Module, export: wt::ModuleExport, fuel: u64) -> wt::Result<()> {
+    store.set_fuel(fuel.saturating_add(1))?;
+    store.fuel_async_yield_interval(Some(PULSE_FUEL))?;
+    let instance = module.pre.instantiate_async(&mut *store).await?;
+    for export in module.initialize.iter().chain([&export]) {
+        let function = instance.get_module_export(&mut *store, export).and_then(wt::Extern::into_func);
+        let Some(function) = function else {
+            return Err(Ended::because(Cause::Crash, "an export is gone"));
+        };
+        function.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
+    }
+    Ok(())
+}
+
+/// Looks at interrupt and deadline each time the guest is resumed. An answered guest goes on: its
+/// import looks at the clock itself, where the trap has a backtrace.
+struct Watched<F> {
+    call: F,
+    exchange: Arc<Exchange>,
+    deadline: Instant,
+}
+
+impl<F: Future<Output = wt::Result<()>> + Unpin> Future for Watched<F> {
+    type Output = wt::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.exchange.is_interrupted() {
+            return Poll::Ready(Err(Ended::because(Cause::Interrupted, "interrupted")));
+        }
+        let is_answered = self.exchange.cells().reply.is_some();
+        if !is_answered && Instant::now() >= self.deadline {
+            return Poll::Ready(Err(Ended::out_of_time()));
+        }
+        Pin::new(&mut self.call).poll(context)
+    }
+}

@@ -1,0 +1,39 @@
+//! Runs WebAssembly guests behind a memory, a fuel and a clock limit, and knows nothing else.
+//!
+//! The types, in the order in which one invocation meets them:
+//!
+//! | type | is |
+//! |---|---|
+//! | [`Engine`] | the compiler and the pool of memories, tables and stacks |
+//! | [`Module`] | a guest that was scanned, compiled, audited and linked; shared by its invocations |
+//! | [`Entry`] | one export of a module with the limits, caps and settings that its invocations share |
+//! | [`Execution`] | the guest computation of one invocation, with an instance of its own |
+//! | [`Turn`] | the right to move an execution on; there is one at a time |
+//! | [`Step`] | what moving on gave: completed, suspended at a host call, running, trapped |
+//!
+//! Rules:
+//! * Nothing of a guest runs before memory, fuel and clock are watched, start functions included.
+//! * Fuel is the clock: every [`limits::PULSE_FUEL`] the guest gives a pulse, at which deadline and
+//!   interrupt are looked at. Imports look and pulse by themselves.
+//! * The host never calls back into a running guest. A host call parks the guest until it is answered.
+//! * Each cause has a type; nothing is inferred from a message or from what is left of a meter.
+
+mod abi;
+mod engine;
+mod exchange;
+mod execution;
+mod guest;
+pub mod limits;
+mod memory;
+mod module;
+mod scan;
+mod text;
+mod trap;
+
+pub use abi::{HOST_CALLS, IMPORT_MODULE, IMPORTS};
+pub use engine::{Engine, EngineConfig, EngineError};
+pub use exchange::{Answer, HostCall, LogLine};
+pub use execution::{Entry, Execution, Input, MoveError, Step, StepKind, Turn, Usage};
+pub use module::{Module, ModuleError};
+pub use scan::BOUNDS;
+pub use trap::{Cause, Frame, Trap};

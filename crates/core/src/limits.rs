@@ -1,0 +1,60 @@
+//! The limits that the core watches, the caps that it keeps, and the prices of its work.
+
+use std::time::Duration;
+
+/// The names of all limits, in the order of their numbers in the ABI. The core watches the first
+/// three; the others are counted by the host, and named here for `meter_remaining`.
+pub const LIMIT_NAMES: [&str; 6] = [MEMORY, FUEL, TIMEOUT, "http_fetches", "db_queries", "kv_write_bytes"];
+
+/// Linear memory and tables, in bytes.
+pub const MEMORY: &str = "memory";
+/// Instructions, bulk bytes and the host's work, in fuel.
+pub const FUEL: &str = "fuel";
+/// Wall clock, in milliseconds.
+pub const TIMEOUT: &str = "timeout";
+
+/// What any import costs, in fuel.
+pub const IMPORT_FUEL: u64 = 100;
+/// What a host call costs beside that, in fuel, denied ones too.
+pub const HOST_CALL_FUEL: u64 = 1_000;
+/// What a byte costs that is copied, written out or logged, in fuel.
+pub const BYTE_FUEL: u64 = 1;
+/// What a page of `memory.grow` costs, in fuel. Wasmtime 48 would charge nothing.
+pub const GROW_PAGE_FUEL: u8 = 255;
+
+/// Fuel between two pulses. Costs 7 % in the tightest loop (measured), and bounds what a deadline
+/// is late by to some 10 µs of computing.
+pub const PULSE_FUEL: u64 = 20_000;
+/// The first slice after each resume ends at the first pulse, which an import gives after this time.
+pub const FIRST_SLICE: Duration = Duration::from_micros(200);
+/// Later slices end at the first pulse after this time.
+pub const LATER_SLICE: Duration = Duration::from_millis(5);
+/// A module whose last first slice took longer than this starts its next one detached.
+pub const SLOW_FIRST_SLICE: Duration = Duration::from_micros(500);
+
+/// Bytes that a table's element counts for: the size of a lazily filled function reference.
+pub const TABLE_ELEMENT_BYTES: usize = 8;
+/// Elements that a table can hold; more needs no memory limit to be refused.
+pub const TABLE_ELEMENTS: usize = 1 << 20;
+/// Tables that a module can have.
+pub const TABLES: u32 = 4;
+
+/// What an invocation may use at most, of what the core watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Linear memory and tables, in bytes.
+    pub memory_bytes: usize,
+    /// Fuel.
+    pub fuel: u64,
+}
+
+/// Sizes that are not exceeded; none of them trips.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    /// Output; more ends the invocation with [`crate::Cause::BadOutput`].
+    pub output_bytes: usize,
+    /// Each part of a host call's request; more is answered `TOO_LARGE`.
+    pub request_bytes: usize,
+    /// Logged text; more is dropped after one notice.
+    pub log_bytes: usize,
+}

@@ -1,0 +1,191 @@
+"""The Rust core: one WebAssembly guest behind a memory, a fuel and a clock limit.
+
+It moves bytes and names and knows nothing of hooks, HTTP, databases or stores. The first slice after
+each resume runs with the GIL held (at most 200 µs, or one pulse of 20,000 fuel), the others, of 5 ms,
+without it. Guest text that comes out (details, logs, names) is capped and printable.
+"""
+
+from typing import Final, final
+
+LIMIT_NAMES: Final[list[str]]
+"""The names of all limits, in the order of their numbers in the ABI."""
+IMPORT_MODULE: Final[str]
+"""The module name that guests import from."""
+IMPORTS: Final[list[str]]
+"""The names of all imports of the ABI."""
+HOST_CALLS: Final[list[str]]
+"""The names of those imports that suspend the guest until they are answered."""
+BOUNDS: Final[list[tuple[str, int]]]
+"""What the look at a module before compiling allows: what is counted, and the most of it."""
+IMPORT_FUEL: Final[int]
+"""What any import costs, in fuel."""
+HOST_CALL_FUEL: Final[int]
+"""What a host call costs beside that, in fuel."""
+BYTE_FUEL: Final[int]
+"""What a byte costs that is copied, written out or logged, in fuel."""
+GROW_PAGE_FUEL: Final[int]
+"""What a page of `memory.grow` costs, in fuel."""
+
+@final
+class Engine:
+    """Compiles modules and lends them memory.
+
+    Args:
+        memory_ceiling_bytes: the most memory that an instance can have; address space for `slots` times
+            as much is reserved.
+        slots: how many instances can live at once.
+
+    Raises:
+        RuntimeError: the platform can't run guests.
+    """
+
+    def __new__(cls, memory_ceiling_bytes: int, slots: int) -> Engine: ...
+    @property
+    def pooled(self) -> bool:
+        """Whether instances come from a pool. `False` where the address space is limited: each call then
+        costs some 10 µs more, and `slots` bounds nothing."""
+
+@final
+class Module:
+    """A guest that was scanned, compiled, audited and linked; shared by threads.
+
+    Raises:
+        ModuleRefused: with the list of all problems of the first stage that found any.
+    """
+
+    def __new__(cls, engine: Engine, wasm: bytes) -> Module: ...
+    @property
+    def imports(self) -> list[str]:
+        """The ABI's imports that the module uses."""
+    @property
+    def hook_exports(self) -> list[str]:
+        """The exports that can serve a hook: functions without parameters and results."""
+    def export_problem(self, name: str) -> str | None:
+        """Return what is wrong with an export as a hook's, or `None`."""
+
+@final
+class Entry:
+    """One export with everything that its invocations share.
+
+    Args:
+        module: the guest.
+        export: the export's name.
+        settings: buffer 4, a JSON object.
+        memory_bytes: the limit of linear memory and tables.
+        fuel: the limit of fuel.
+        output_bytes: the cap of the output; more ends the guest with cause `bad_output`.
+        request_bytes: the cap of each part of a host call's request; more is answered `TOO_LARGE`.
+        log_bytes: the cap of what is logged.
+
+    Raises:
+        ModuleRefused: there is no such export.
+    """
+
+    def __new__(
+        cls,
+        module: Module,
+        export: str,
+        *,
+        settings: bytes,
+        memory_bytes: int,
+        fuel: int,
+        output_bytes: int,
+        request_bytes: int,
+        log_bytes: int,
+    ) -> Entry: ...
+    def begin(self, value: bytes, context: bytes, call_info: bytes, seconds: float) -> Execution:
+        """Prepare an execution whose deadline is `seconds` away. Nothing runs before the first `resume`."""
+
+@final
+class Execution:
+    """One instance at work. Every way to move it on returns the next step.
+
+    Raises:
+        InstanceBusy: another thread is moving it on; never waits.
+        UsageError: it has ended, or waits for an answer, or for none.
+    """
+
+    def resume(self) -> Completed | Suspended | Running | Trapped:
+        """Begin, or go on after `Running`."""
+    def answer(self, code: int, head: bytes, body: bytes) -> Completed | Suspended | Running | Trapped:
+        """Answer a host call: a negative code, or any other for the length of `body`. For
+        `meter_remaining`, `code` is the number."""
+    def trip(self, limit: str) -> Completed | Suspended | Running | Trapped:
+        """End the guest that waits for an answer: its call would go over `limit`."""
+    def interrupt(self) -> None:
+        """End a running guest at its next pulse, with cause `interrupted`. From any thread."""
+    def close(self) -> None:
+        """End the guest and give its memory back: at once, or at its next pulse where another thread is
+        moving it on. From any thread."""
+
+@final
+class Completed:
+    """The guest returned."""
+
+    @property
+    def output(self) -> bytes | None:
+        """What it wrote; `None` where it wrote nothing at all."""
+    @property
+    def fuel(self) -> int:
+        """Fuel spent, exact."""
+    @property
+    def memory_bytes(self) -> int:
+        """The most memory held."""
+    @property
+    def logs(self) -> list[tuple[int, str]]:
+        """Level (0 to 4: debug to critical) and text of each line since the last step."""
+
+@final
+class Suspended:
+    """The guest waits for an answer."""
+
+    @property
+    def call(self) -> str:
+        """The import's name: one of `HOST_CALLS`, or `meter_remaining`."""
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """The byte arguments."""
+    @property
+    def number(self) -> int:
+        """The number argument; 0 without one."""
+    @property
+    def logs(self) -> list[tuple[int, str]]:
+        """As `Completed.logs`."""
+
+@final
+class Running:
+    """The slice is over; `resume` goes on."""
+
+    @property
+    def logs(self) -> list[tuple[int, str]]:
+        """As `Completed.logs`."""
+
+@final
+class Trapped:
+    """The guest was ended."""
+
+    @property
+    def cause(self) -> str:
+        """`limit`, `crash`, `failed`, `bad_output`, `bad_pointer`, `interrupted`, or `saturated` where the
+        pool had no room and nothing ran."""
+    @property
+    def limit(self) -> str | None:
+        """Which limit, for cause `limit`."""
+    @property
+    def detail(self) -> str:
+        """One sentence, or an empty string."""
+    @property
+    def backtrace(self) -> list[tuple[str | None, int, int | None]]:
+        """Function name, function index and offset in the module, innermost first."""
+    @property
+    def fuel(self) -> int:
+        """Fuel spent."""
+    @property
+    def fuel_exact(self) -> bool:
+        """`False` where `fuel` is a lower bound, at most a pulse low."""
+    @property
+    def memory_bytes(self) -> int:
+        """The most memory held."""
+    @property
+    def logs(self) -> list[tuple[int, str]]:
+        """As `Completed.logs`."""
