@@ -1,0 +1,53 @@
+"""One hook across all its subscribers, as a flow: invoke, report, settle, in priority order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fuseboard._effects import Flow, Report
+from fuseboard._errors import HookFailed
+from fuseboard._invocation import Invocation, Request, Services
+from fuseboard._outcome import Completed, Dispatch, Outcome
+
+if TYPE_CHECKING:
+    from fuseboard._hooks import Hook
+    from fuseboard._plugin import Subscriber
+
+
+def dispatch(
+    hook: Hook,
+    subscribers: tuple[Subscriber, ...],
+    value: Any,  # noqa: ANN401  the hook's type
+    request: Request,
+    services: Services,
+) -> Flow[Dispatch[Any]]:
+    """Pass a value through every subscriber and return the last value with all outcomes.
+
+    Raises:
+        HookFailed: a plugin trapped or was skipped, and the hook fails closed.
+    """
+    outcomes: list[Outcome] = []
+    encoded = hook.encode(value)
+    for subscriber in subscribers:
+        outcome = yield from invoke(subscriber, value, encoded, request, services)
+        outcomes.append(outcome)
+        if not isinstance(outcome, Completed):
+            if hook.fails_closed:
+                raise HookFailed(outcome)
+        elif outcome.changed:
+            value = outcome.value
+            encoded = hook.encode(value)
+    return Dispatch(value, tuple(outcomes))
+
+
+def invoke(
+    subscriber: Subscriber,
+    value: Any,  # noqa: ANN401  the hook's type
+    encoded: bytes,
+    request: Request,
+    services: Services,
+) -> Flow[Outcome]:
+    """Run one subscriber, report what became of it, and return that."""
+    outcome = yield from Invocation(subscriber, request, value, encoded, services).run()
+    yield Report(outcome)
+    return outcome

@@ -1,0 +1,49 @@
+"""The loops that wait: they perform a flow's effects and hold no rule.
+
+An exception from an effect is thrown into the flow, `BaseException` included: the flow undoes what must
+be undone, by further effects, and lets it pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fuseboard._effects import Ask, Commit, Effect, Flow, Report, Resume, Rollback
+from fuseboard._hostcalls import Reply
+from fuseboard._outcome import Outcome
+
+T = TypeVar("T")
+
+
+def drive(flow: Flow[T], report: Callable[[Outcome], None]) -> T:
+    """Run a flow to its end on the calling thread and return what it returns."""
+    try:
+        effect = flow.send(None)
+        while True:
+            try:
+                result = _perform(effect, report)
+            except BaseException as error:  # noqa: BLE001  the flow decides, and re-raises what isn't its own
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+def _perform(effect: Effect, report: Callable[[Outcome], None]) -> Any:  # noqa: ANN401  each effect has its own result
+    match effect:
+        case Resume(execution, None):
+            return execution.resume()
+        case Resume(execution, Reply(code, head, body)):
+            return execution.answer(code, head, body)
+        case Ask(session, call, deadline):
+            return session.answer(call, deadline)
+        case Commit(session, deadline):
+            session.commit(deadline)
+        case Rollback(session):
+            session.rollback()
+        case Report(outcome):
+            report(outcome)
+    return None

@@ -1,0 +1,315 @@
+"""From a folder or bytes to a plugin: every check that comes before anything of a guest runs.
+
+Rules:
+* Problems are collected, not raised: a load raises the first and notes the others, the command line
+  prints them all. What one stage refuses, the next doesn't see: manifest, then grants, then module.
+* Nothing that was requested is left out: a capability that isn't granted, or that the host can't serve,
+  fails the load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypedDict
+
+import msgspec
+
+from fuseboard import _core
+from fuseboard._errors import LoadError, ManifestError, ModuleError, ModuleRefused, UsageError, near_miss
+from fuseboard._functions import Functions
+from fuseboard._grants import AS_REQUESTED, CAPABILITIES, Grants, uncovered
+from fuseboard._hooks import Hook
+from fuseboard._hostcalls import HOST_CALLS, BackendKind, function_limit
+from fuseboard._limits import LIMITS, Caps, Limits, ceiling_of, effective, range_problem
+from fuseboard._manifest import HookEntry, Manifest, parse_manifest, plain_settings, read_manifest, settings_problems
+from fuseboard._plugin import Plugin, Subscriber
+
+GrantsOrWord = Grants | Literal["as-requested"] | None
+
+_MEMORY: Final = 0
+_FUEL: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a host allows all plugins.
+
+    Attributes:
+        hooks: the declared hooks, or `None` where any will do (checking without an application).
+        functions: the application's functions, or `None` where any will do.
+        served: the kinds of host call that there is a backend for.
+    """
+
+    engine: _core.Engine
+    ceilings: Limits
+    caps: Caps
+    hooks: Mapping[str, Hook] | None
+    functions: Functions | None
+    served: frozenset[BackendKind]
+
+
+class TermsArguments(TypedDict, total=False):
+    """The operator's word for one plugin.
+
+    Attributes:
+        grants: what it may do; a request that isn't covered fails the load. `None`, the default, grants
+            nothing, `"as-requested"` all that it requests.
+        limits: over the manifest's limits, under the host's ceilings.
+        settings: merged over the manifest's settings, key by key.
+        enabled: whether it is run; `True` by default.
+        priority: for all its hooks, over the manifest's.
+    """
+
+    grants: GrantsOrWord
+    limits: Limits | None
+    settings: Mapping[str, Any] | None
+    enabled: bool
+    priority: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """`TermsArguments`, checked.
+
+    Raises:
+        UsageError: one of them can't be used.
+    """
+
+    grants: GrantsOrWord = None
+    limits: Limits | None = None
+    settings: Mapping[str, Any] | None = None
+    enabled: bool = True
+    priority: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.grants is not None and self.grants != AS_REQUESTED and not isinstance(self.grants, Grants):
+            raise UsageError(f"grants={self.grants!r} must be Grants(...), 'as-requested' or None")
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise UsageError(f"limits={self.limits!r} must be Limits(...) or None")
+        if self.priority is not None and (not isinstance(self.priority, int) or isinstance(self.priority, bool)):
+            raise UsageError(f"priority={self.priority!r} must be a whole number or None")
+        if not isinstance(self.enabled, bool):
+            raise UsageError(f"enabled={self.enabled!r} must be True or False")
+        for where, _, problem in settings_problems({} if self.settings is None else self.settings):
+            raise UsageError(f"{where} {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is offered as a plugin: a manifest without problems, or the problems, and where it came from."""
+
+    manifest: Manifest | None
+    problems: list[LoadError]
+    path: str | None
+    wasm: bytes | None = None
+
+
+def from_folder(path: Path, ceilings: Limits) -> Candidate:
+    """Read a plugin's folder, or its `plugin.toml`."""
+    manifest, problems = read_manifest(path, ceilings=ceilings)
+    shown = str(path if path.suffix == ".toml" else path / "plugin.toml")
+    return Candidate(manifest, list(problems), shown)
+
+
+def from_bytes(wasm: bytes, manifest: Mapping[str, Any], ceilings: Limits) -> Candidate:
+    """Take a module and a manifest from memory."""
+    parsed, problems = parse_manifest(manifest, ceilings=ceilings)
+    return Candidate(parsed, list(problems), None, wasm)
+
+
+def load(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[Plugin, tuple[Subscriber, ...]]:
+    """Return the plugin and its subscriptions.
+
+    Raises:
+        LoadError: the first problem; the others are its notes.
+        UsageError: `terms` has a limit above the host's ceiling.
+    """
+    if terms.limits is not None:
+        _check_operators_limits(terms.limits, policy.ceilings)
+    module, problems = examine(candidate, policy, terms)
+    if candidate.manifest is None or module is None or problems:
+        first, *others = problems
+        for other in others:
+            first.add_note(f"also: {other}")
+        raise first
+    try:
+        return _installed(candidate, candidate.manifest, module, policy, terms)
+    except ModuleRefused as refused:
+        raise ModuleError("; ".join(refused.args[0]), slug=candidate.manifest.slug, path=candidate.path) from None
+
+
+def examine(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[_core.Module | None, list[LoadError]]:
+    """Return the compiled module and every problem with a candidate."""
+    manifest = candidate.manifest
+    if manifest is None:
+        return None, candidate.problems
+    problems: list[LoadError] = list(_policy_problems(candidate, manifest, policy, terms))
+    try:
+        module = _compiled(candidate, manifest, policy)
+    except ModuleError as error:
+        return None, [*problems, error]
+    return module, [*problems, *_fit_problems(candidate, manifest, module)]
+
+
+def _check_operators_limits(limits: Limits, ceilings: Limits) -> None:
+    for spec in LIMITS:
+        value = getattr(limits, spec.key)
+        problem = None if value is None else range_problem(spec, value, ceiling_of(spec, ceilings))
+        if problem:
+            raise UsageError(f"limits.{spec.key} = {value}: {problem}")
+
+
+# ── the manifest under the host's policy ─────────────────────────────────────────────────────────
+
+
+def _policy_problems(candidate: Candidate, manifest: Manifest, policy: Policy, terms: Terms) -> Iterator[ManifestError]:
+    findings = (
+        *_hook_problems(manifest, policy),
+        *_grant_problems(manifest, terms),
+        *_unserved(manifest, policy),
+    )
+    for field, value, problem in findings:
+        yield ManifestError(field, problem, value=value, slug=manifest.slug, path=candidate.path)
+
+
+def _hook_problems(manifest: Manifest, policy: Policy) -> Iterator[tuple[str, object, str]]:
+    if policy.hooks is None:
+        return
+    for place, hook in enumerate(manifest.hooks):
+        if hook.name not in policy.hooks:
+            declared = ", ".join(sorted(policy.hooks)) or "none"
+            problem = f"the application declares no such hook{near_miss(hook.name, policy.hooks)}; declared: {declared}"
+            yield f"hooks[{place}].name", hook.name, problem
+
+
+def _grant_problems(manifest: Manifest, terms: Terms) -> Iterator[tuple[str, object, str]]:
+    if isinstance(terms.grants, str):
+        return
+    for missing in uncovered(manifest.capabilities, terms.grants or Grants()):
+        yield missing.field, missing.value, missing.problem
+
+
+def _unserved(manifest: Manifest, policy: Policy) -> Iterator[tuple[str, object, str]]:
+    requested: Mapping[BackendKind, object] = requests_of(manifest.capabilities)
+    for kind, value in requested.items():
+        if kind != "functions" and kind not in policy.served:
+            yield f"{CAPABILITIES}.{kind}", value, f"this host has no {kind} backend; pass Backends({kind}=...)"
+    if policy.functions is None:
+        return
+    names = policy.functions.names
+    for place, name in enumerate(manifest.capabilities.functions):
+        if name not in names:
+            problem = f"the application has no such function{near_miss(name, names)}"
+            yield f"{CAPABILITIES}.functions[{place}]", name, problem
+
+
+def requests_of(capabilities: Grants) -> dict[BackendKind, object]:
+    """Return the capabilities that are requested at all, by the kind of host call that they open."""
+    requested: dict[BackendKind, object] = {
+        "http": capabilities.http,
+        "db": capabilities.db,
+        "kv": capabilities.kv,
+        "functions": capabilities.functions,
+    }
+    return {kind: value for kind, value in requested.items() if value}
+
+
+# ── the module ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _compiled(candidate: Candidate, manifest: Manifest, policy: Policy) -> _core.Module:
+    wasm = candidate.wasm if candidate.wasm is not None else _read_module(candidate, manifest, policy.caps)
+    if len(wasm) > policy.caps.module_bytes:
+        problem = f"the module has {len(wasm)} bytes; the most is {policy.caps.module_bytes}"
+        raise ModuleError(problem, slug=manifest.slug, path=_module_path(candidate, manifest))
+    try:
+        return _core.Module(policy.engine, wasm)
+    except ModuleRefused as refused:
+        problems = "; ".join(refused.args[0])
+        raise ModuleError(problems, slug=manifest.slug, path=_module_path(candidate, manifest)) from None
+
+
+def _read_module(candidate: Candidate, manifest: Manifest, caps: Caps) -> bytes:
+    path = _module_path(candidate, manifest)
+    file = Path(path or "")
+    try:
+        resolved = file.resolve(strict=True)
+        if not resolved.is_relative_to(Path(candidate.path or "").parent.resolve()):
+            raise ModuleError("the module lies outside of the plugin's folder", slug=manifest.slug, path=path)
+        with resolved.open("rb") as opened:
+            return opened.read(caps.module_bytes + 1)
+    except OSError as error:
+        problem = f"the module can't be read: {error.strerror or error}; build it, or name it in the manifest's module"
+        raise ModuleError(problem, slug=manifest.slug, path=path) from None
+
+
+def _module_path(candidate: Candidate, manifest: Manifest) -> str | None:
+    return None if candidate.path is None else str(Path(candidate.path).parent / manifest.module)
+
+
+def _fit_problems(candidate: Candidate, manifest: Manifest, module: _core.Module) -> Iterator[LoadError]:
+    requested = requests_of(manifest.capabilities)
+    path = _module_path(candidate, manifest)
+    for name in module.imports:
+        call = HOST_CALLS.get(name)
+        if call is not None and call.kind not in requested:
+            problem = f"the module imports {name}, but the manifest doesn't request {call.kind} under {CAPABILITIES}"
+            yield ModuleError(problem, slug=manifest.slug, path=path)
+    for place, hook in enumerate(manifest.hooks):
+        wrong = module.export_problem(hook.export)
+        if wrong is not None:
+            advice = f"{near_miss(hook.export, module.hook_exports)} (hooks[{place}].export)"
+            yield ModuleError(f"the module {wrong}{advice}", slug=manifest.slug, path=path)
+
+
+# ── the plugin ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _installed(
+    candidate: Candidate, manifest: Manifest, module: _core.Module, policy: Policy, terms: Terms
+) -> tuple[Plugin, tuple[Subscriber, ...]]:
+    functions = policy.functions.ceilings if policy.functions else {}
+    granted = {function_limit(name) for name in manifest.capabilities.functions}
+    plugin = Plugin(
+        slug=manifest.slug,
+        name=manifest.name,
+        version=manifest.version,
+        path=candidate.path,
+        hooks=tuple(hook.name for hook in manifest.hooks),
+        grants=manifest.capabilities,
+        limits=effective(_merged(manifest.limits, terms.limits), policy.ceilings),
+        enabled=terms.enabled,
+        function_limits={name: most for name, most in functions.items() if name in granted},
+    )
+    settings = msgspec.json.encode(manifest.settings | plain_settings(terms.settings or {}))
+    hooks = policy.hooks or {}
+    return plugin, tuple(
+        Subscriber(
+            plugin,
+            hooks[hook.name],
+            _entry(module, hook, plugin, settings, policy.caps),
+            hook.priority if terms.priority is None else terms.priority,
+        )
+        for hook in manifest.hooks
+    )
+
+
+def _merged(requested: Limits, said: Limits | None) -> Limits:
+    keys = [spec.key for spec in LIMITS]
+    values = {key: getattr(said, key, None) for key in keys}
+    return Limits(**{key: getattr(requested, key) if value is None else value for key, value in values.items()})
+
+
+def _entry(module: _core.Module, hook: HookEntry, plugin: Plugin, settings: bytes, caps: Caps) -> _core.Entry:
+    return _core.Entry(
+        module,
+        hook.export,
+        settings=settings,
+        memory_bytes=plugin.limits[_MEMORY],
+        fuel=plugin.limits[_FUEL],
+        output_bytes=caps.output_bytes,
+        request_bytes=caps.request_bytes,
+        log_bytes=caps.log_bytes,
+    )

@@ -1,0 +1,66 @@
+"""What is installed in a host: plugins, and their subscriptions to hooks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fuseboard._budget import Ceilings, ceilings_of
+from fuseboard._grants import Grants
+from fuseboard._hooks import Filter, Hook
+from fuseboard._limits import LIMITS, Limit
+
+if TYPE_CHECKING:
+    from fuseboard._core import Entry
+
+_TIMEOUT = [spec.limit for spec in LIMITS].index(Limit.TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plugin:
+    """A loaded plugin.
+
+    Attributes:
+        slug, name, version: as in the manifest.
+        path: the manifest's path, or `None` for a plugin loaded from bytes.
+        hooks: the names of the hooks that it subscribes to.
+        grants: what it may do: exactly what it requested, all of which is granted.
+        limits: each limit in its meter's unit, in the order of the limits table.
+        enabled: whether it is run; a plugin that isn't is `Skipped(DISABLED)`.
+        ceilings: each meter's ceiling and unit, the granted functions' own included.
+        logger: `fuseboard.plugin.<slug>`.
+    """
+
+    slug: str
+    name: str
+    version: str
+    path: str | None
+    hooks: tuple[str, ...]
+    grants: Grants
+    limits: tuple[int, ...]
+    enabled: bool
+    function_limits: dict[str, int] = field(repr=False)
+    ceilings: Ceilings = field(init=False, repr=False)
+    timeout_seconds: float = field(init=False, repr=False)
+    logger: logging.Logger = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ceilings", ceilings_of(self.limits, self.function_limits))
+        object.__setattr__(self, "timeout_seconds", self.limits[_TIMEOUT] / 1e3)
+        object.__setattr__(self, "logger", logging.getLogger(f"fuseboard.plugin.{self.slug}"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscriber:
+    """A plugin attached to a hook; lower priorities run first, ties in load order."""
+
+    plugin: Plugin
+    hook: Hook
+    entry: Entry
+    priority: int
+
+    @property
+    def gives_value(self) -> bool:
+        """Whether what the plugin outputs is the hook's new value."""
+        return isinstance(self.hook, Filter)

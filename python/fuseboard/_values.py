@@ -1,0 +1,141 @@
+"""Values on their way to plugins and back: JSON against a hook's declared type, or raw bytes.
+
+Rules:
+* What the application passes is checked against the type as strictly as what a plugin returns.
+* NaN and infinities have no JSON: they are refused, never written as null.
+* msgspec reads and writes; a type that holds pydantic models goes through pydantic as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from fuseboard._errors import HookTypeError, UsageError
+
+UNWRITABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""What encoders and decoders raise for a value that isn't theirs."""
+
+
+class Codec(NamedTuple):
+    """Writes and reads the values of one hook.
+
+    Attributes:
+        encode: value → bytes; raises one of `UNWRITABLE`.
+        decode: bytes → value; raises one of `UNWRITABLE`.
+    """
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def codec_for(hook: str, value_type: Any) -> Codec:  # noqa: ANN401  any type that can be annotated
+    """Return the codec for a hook's declared type.
+
+    Raises:
+        UsageError: neither msgspec nor pydantic knows the type.
+    """
+    if value_type is bytes:
+        return Codec(_raw, bytes)
+    try:
+        decoder = msgspec.json.Decoder(value_type)
+        is_known = not _holds_foreign_type(msgspec.inspect.type_info(value_type), set())
+    except (TypeError, RuntimeError) as error:
+        raise UsageError(f"hook {hook!r}: values of type {value_type!r} can't be sent as JSON: {error}") from None
+    if is_known:
+        return _msgspec_codec(value_type, decoder.decode)
+    return _pydantic_codec(hook, value_type)
+
+
+def encode_context(hook: str, context: Mapping[str, Any] | None) -> bytes:
+    """Return a dispatch's context as a JSON object.
+
+    Raises:
+        HookTypeError: it isn't a mapping of text keys to values that JSON can hold.
+    """
+    if context is None:
+        return b"{}"
+    if not isinstance(context, Mapping) or not all(isinstance(key, str) for key in context):
+        raise HookTypeError(hook, "context", "it must be a mapping with text keys")
+    try:
+        return _finite_json(dict(context))
+    except UNWRITABLE as error:
+        raise HookTypeError(hook, "context", str(error)) from None
+
+
+def write_json(value: object) -> bytes:
+    """Return a value of the application's as JSON; raises one of `UNWRITABLE`, for NaN too."""
+    return _finite_json(value)
+
+
+def _raw(value: Any) -> bytes:  # noqa: ANN401  checked here
+    if not isinstance(value, bytes):
+        raise TypeError(f"expected bytes, got {type(value).__name__}")
+    return value
+
+
+def _msgspec_codec(value_type: Any, decode: Callable[[bytes], Any]) -> Codec:  # noqa: ANN401  any type
+    def encode(value: Any) -> bytes:  # noqa: ANN401  checked here
+        encoded = _finite_json(value)
+        if type(value) is not value_type or value_type not in (str, bool, int):
+            decode(encoded)
+        return encoded
+
+    return Codec(encode, decode)
+
+
+def _finite_json(value: object) -> bytes:
+    encoded = msgspec.json.encode(value)
+    if b"null" in encoded and _has_non_finite(msgspec.to_builtins(value)):
+        raise ValueError("NaN and infinities have no JSON form")
+    return encoded
+
+
+def _has_non_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(_has_non_finite(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(_has_non_finite(item) for item in value)
+
+
+def _holds_foreign_type(node: object, seen: set[object]) -> bool:
+    """Whether a type's description holds a class that msgspec doesn't know."""
+    if isinstance(node, msgspec.inspect.CustomType):
+        return True
+    if isinstance(node, list | tuple):
+        return any(_holds_foreign_type(item, seen) for item in node)
+    if not isinstance(node, msgspec.Struct):
+        return False
+    described = getattr(node, "cls", None)
+    if described in seen:
+        return False
+    seen.update({described} - {None})
+    return any(_holds_foreign_type(getattr(node, name), seen) for name in node.__struct_fields__)
+
+
+def _pydantic_codec(hook: str, value_type: Any) -> Codec:  # noqa: ANN401  any type
+    try:
+        from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  optional, and slow to import
+    except ImportError:
+        raise UsageError(
+            f"hook {hook!r}: values of type {value_type!r} can't be sent as JSON; for pydantic models "
+            "install pydantic, else use builtins, dataclasses, TypedDicts, attrs classes or msgspec Structs"
+        ) from None
+    try:
+        adapter = TypeAdapter(value_type)
+    except PydanticUserError as error:
+        raise UsageError(f"hook {hook!r}: values of type {value_type!r} can't be sent as JSON: {error}") from None
+
+    def encode(value: Any) -> bytes:  # noqa: ANN401  checked here
+        plain = adapter.dump_python(value, warnings="error")
+        if _has_non_finite(plain):
+            raise ValueError("NaN and infinities have no JSON form")
+        encoded = adapter.dump_json(value, warnings="error")
+        adapter.validate_json(encoded)
+        return encoded
+
+    return Codec(encode, adapter.validate_json)

@@ -1,0 +1,126 @@
+"""The seam to everything outside: what serves a guest's HTTP, database and key-value calls.
+
+Rules:
+* `backend.session(identity)` does no I/O; a session lives for one invocation and opens at its first call.
+* One backend object gives one session an invocation: a store that serves `db` and `kv` commits once.
+* A session's writes are seen by its own reads at once, and by others only after `commit`.
+* `answer` gets calls that were already checked against the grants and charged. It returns the answer that
+  the call names in `answered_by`, or raises `BackendError`; anything else it raises is logged and answered
+  `BACKEND_FAILED` without its text.
+* `deadline` is a time of `time.monotonic()`, in seconds. An answer that comes later is thrown away.
+* Redirects are answers; a backend never follows one.
+* Sessions of different invocations are used from different threads at the same time, one session never is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fuseboard._hostcalls import (
+    Answer,
+    AnswerCode,
+    DbChanged,
+    DbExec,
+    DbQuery,
+    DbRows,
+    FunctionCall,
+    FunctionResult,
+    HostCall,
+    HttpRequest,
+    HttpResponse,
+    KvDelete,
+    KvDone,
+    KvGet,
+    KvIncrement,
+    KvNumber,
+    KvSet,
+    KvValue,
+)
+
+if TYPE_CHECKING:
+    from fuseboard._grants import Grants
+
+__all__ = [
+    "Answer",
+    "AnswerCode",
+    "Backend",
+    "Backends",
+    "DbChanged",
+    "DbExec",
+    "DbQuery",
+    "DbRows",
+    "FunctionCall",
+    "FunctionResult",
+    "HostCall",
+    "HttpRequest",
+    "HttpResponse",
+    "Identity",
+    "KvDelete",
+    "KvDone",
+    "KvGet",
+    "KvIncrement",
+    "KvNumber",
+    "KvSet",
+    "KvValue",
+    "Session",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """On whose behalf a session works.
+
+    Attributes:
+        plugin: the plugin's slug; with `scope` the namespace of its data.
+        hook: the hook's name.
+        scope: the tenant, or `None`.
+        request_id: the request's id, sent along and logged.
+        grants: what the plugin may do, e.g. `grants.db` is `"read"` or `"write"`.
+    """
+
+    plugin: str
+    hook: str
+    scope: str | None
+    request_id: str
+    grants: Grants
+
+
+class Session(Protocol):
+    """One invocation's use of a backend."""
+
+    def answer(self, call: HostCall, deadline: float) -> Answer:
+        """Serve one call.
+
+        Raises:
+            BackendError: the call can't be served; the guest is answered the error's code and reason.
+        """
+
+    def commit(self, deadline: float) -> None:
+        """Make the session's writes lasting and visible, all or none, and end it.
+
+        Raises:
+            BackendError: nothing was written.
+        """
+
+    def rollback(self) -> None:
+        """Forget the session's writes and end it. Called after a failed commit too, so it may be called twice."""
+
+
+class Backend(Protocol):
+    """A service that plugins can be granted."""
+
+    def session(self, identity: Identity) -> Session:
+        """Return a session for one invocation, without I/O."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backends:
+    """The services of one host; a plugin that requests one that isn't there fails to load.
+
+    One object may serve as both `db` and `kv`: then both are committed as one.
+    """
+
+    http: Backend | None = None
+    db: Backend | None = None
+    kv: Backend | None = None
