@@ -1,0 +1,79 @@
+# What CI runs, you run: `make run` shows the main job, `make test` checks and tests everything.
+
+PYTHON ?= python3
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fuseboard/target
+VENV := .venv
+BIN := $(VENV)/bin
+RUST := Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) $(wildcard crates/*/src/*.rs)
+PACKAGE := pyproject.toml $(wildcard python/fuseboard/*.py* python/fuseboard/*/*.py)
+CHECKED := python tests tools examples benchmarks
+
+.PHONY: run test check wheel bench soak format clean prerequisites
+.DELETE_ON_ERROR:
+
+run: $(VENV)/installed  ## set everything up and show the main job
+	@$(BIN)/python examples/cms/main.py
+
+test: check $(VENV)/installed  ## set everything up, check and test
+	@echo "→ Rust tests"
+	@cargo test --release --locked --quiet --package fuseboard-core
+	@echo "→ Python tests, against the installed wheel"
+	@$(BIN)/python -m pytest
+	@echo "✓ everything passed"
+
+check: $(VENV)/installed $(VENV)/developing  ## formatting, lints, types, stubs, generated references, built plugins
+	@echo "→ Rust: format, clippy"
+	@cargo fmt --all --check
+	@cargo clippy --release --locked --quiet --all-targets -- -D warnings
+	@echo "→ Python: format, lint, types, stub of the core"
+	@$(BIN)/ruff format --check --quiet $(CHECKED)
+	@$(BIN)/ruff check --quiet $(CHECKED)
+	@$(BIN)/mypy
+	@$(BIN)/python -m mypy.stubtest fuseboard._core --concise --mypy-config-file pyproject.toml
+	@echo "→ docs: references against the code"
+	@$(BIN)/python tools/write_reference.py --check
+
+wheel: $(VENV)/wheel  ## build the wheel into dist/
+
+bench: $(VENV)/installed $(VENV)/developing  ## print what an invocation costs, and that memory stays flat
+	@$(BIN)/python benchmarks/invocation.py
+
+soak: $(VENV)/installed $(VENV)/developing  ## 100,000 invocations, half of them trapped
+	@$(BIN)/python benchmarks/memory.py
+
+format: $(VENV)/developing  ## rewrite sources in the house format
+	@cargo fmt --all
+	@$(BIN)/ruff format --quiet $(CHECKED)
+	@$(BIN)/python tools/write_reference.py
+
+clean:  ## remove what was built here; the compiled engine stays in the user's cache
+	rm -rf $(VENV) dist
+
+prerequisites:
+	@sh tools/prerequisites.sh $(PYTHON)
+
+$(VENV)/created: | prerequisites
+	@echo "→ a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+$(VENV)/maturin: $(VENV)/created
+	@$(BIN)/python -m pip install --quiet "maturin>=1.9,<2"
+	@touch $@
+
+$(VENV)/wheel: $(VENV)/maturin $(RUST) $(PACKAGE)
+	@echo "→ the wheel (the engine takes some minutes the first time, then it stays in $(CARGO_TARGET_DIR))"
+	@rm -rf dist
+	@$(BIN)/maturin build --quiet --release --locked --out dist --interpreter $(BIN)/python
+	@touch $@
+
+$(VENV)/installed: $(VENV)/wheel
+	@$(BIN)/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	@$(BIN)/python -m pip install --quiet --find-links dist fuseboard
+	@touch $@
+
+$(VENV)/developing: $(VENV)/created pyproject.toml
+	@echo "→ tools for checks and tests"
+	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@

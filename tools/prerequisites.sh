@@ -1,0 +1,21 @@
+#!/bin/sh
+# Names each missing prerequisite in one sentence.
+python=${1:-python3}
+
+missing() {
+    echo "fuseboard: $1" >&2
+    exit 1
+}
+
+at_least() { # at_least WANTED FOUND
+    [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+}
+
+command -v "$python" >/dev/null || missing "Python 3.11 or newer is needed and '$python' is not on PATH."
+found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+at_least 3.11 "$found" || missing "Python 3.11 or newer is needed; '$python' is $found (set PYTHON=... to choose another)."
+"$python" -c 'import venv, ensurepip' 2>/dev/null || missing "Python's venv and ensurepip modules are needed (on Debian: python3-venv)."
+command -v cargo >/dev/null || missing "Rust 1.95 or newer is needed and cargo is not on PATH (see https://rustup.rs)."
+found=$(rustc --version | cut -d ' ' -f 2)
+at_least 1.95.0 "$found" || missing "Rust 1.95 or newer is needed; rustc is $found (rustup update stable)."
+command -v cc >/dev/null || missing "a C linker is needed and cc is not on PATH (on Debian: gcc)."
