@@ -8,7 +8,7 @@ RUST := Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) $(wildcard crates/
 PACKAGE := pyproject.toml $(wildcard python/fuseboard/*.py* python/fuseboard/*/*.py)
 CHECKED := python tests tools examples benchmarks
 
-.PHONY: run test check wheel bench soak format clean prerequisites
+.PHONY: run test check wheel soak format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed  ## set everything up and show the main job
@@ -34,9 +34,6 @@ check: $(VENV)/installed $(VENV)/developing  ## formatting, lints, types, stubs,
 	@$(BIN)/python tools/write_reference.py --check
 
 wheel: $(VENV)/wheel  ## build the wheel into dist/
-
-bench: $(VENV)/installed $(VENV)/developing  ## print what an invocation costs, and that memory stays flat
-	@$(BIN)/python benchmarks/invocation.py
 
 soak: $(VENV)/installed $(VENV)/developing  ## 100,000 invocations, half of them trapped
 	@$(BIN)/python benchmarks/memory.py

@@ -33,7 +33,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         built = [(source, module_of(source, Path(scratch))) for source in sources]
     differing = [source for source, module in built if not (compared if check else written)(source, module)]
-    print(f"{len(built)} plugins, {len(differing)} differ from their source" if check else f"{len(built)} plugins built")
+    print(
+        f"{len(built)} plugins, {len(differing)} differ from their source" if check else f"{len(built)} plugins built"
+    )
     return 1 if differing else 0
 
 
@@ -48,7 +50,9 @@ def module_of(source: Path, scratch: Path) -> bytes:
         return bytes(wat2wasm(source.read_text()))
     target = scratch / "plugin.wasm"
     relative = source.relative_to(ROOT)
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(target), str(relative)], cwd=ROOT, check=True)  # noqa: S603  fixed arguments
+    subprocess.run(
+        [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(target), str(relative)], cwd=ROOT, check=True
+    )  # noqa: S603  fixed arguments
     return without_debug_sections(target.read_bytes())
 
 
@@ -59,7 +63,7 @@ def without_debug_sections(module: bytes) -> bytes:
         content = start + 1
         size, content = leb128(module, content)
         end = content + size
-        if module[start] != CUSTOM_SECTION or module[content : end].startswith(b"\x04name"):
+        if module[start] != CUSTOM_SECTION or module[content:end].startswith(b"\x04name"):
             kept += module[start:end]
         start = end
     return bytes(kept)
@@ -74,7 +78,6 @@ def leb128(data: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:  # noqa: PLR2004  the bit that says that more follows
             return number, at
-
 
 
 def written(source: Path, module: bytes) -> bool:

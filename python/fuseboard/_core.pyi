@@ -43,7 +43,8 @@ class Engine:
     @property
     def pooled(self) -> bool:
         """Whether instances come from a pool. `False` where the address space is limited: each call then
-        costs some 10 µs more, and `slots` bounds nothing."""
+        costs some 10 µs more, and `slots` bounds nothing.
+        """
 
 @final
 class Module:
@@ -109,14 +110,16 @@ class Execution:
         """Begin, or go on after `Running`."""
     def answer(self, code: int, head: bytes, body: bytes) -> Completed | Suspended | Running | Trapped:
         """Answer a host call: a negative code, or any other for the length of `body`. For
-        `meter_remaining`, `code` is the number."""
+        `meter_remaining`, `code` is the number.
+        """
     def trip(self, limit: str) -> Completed | Suspended | Running | Trapped:
         """End the guest that waits for an answer: its call would go over `limit`."""
     def interrupt(self) -> None:
         """End a running guest at its next pulse, with cause `interrupted`. From any thread."""
     def close(self) -> None:
         """End the guest and give its memory back: at once, or at its next pulse where another thread is
-        moving it on. From any thread."""
+        moving it on. From any thread.
+        """
 
 @final
 class Completed:
@@ -167,7 +170,8 @@ class Trapped:
     @property
     def cause(self) -> str:
         """`limit`, `crash`, `failed`, `bad_output`, `bad_pointer`, `interrupted`, or `saturated` where the
-        pool had no room and nothing ran."""
+        pool had no room and nothing ran.
+        """
     @property
     def limit(self) -> str | None:
         """Which limit, for cause `limit`."""

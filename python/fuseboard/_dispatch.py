@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def dispatch(
     hook: Hook,
     subscribers: tuple[Subscriber, ...],
-    value: Any,  # noqa: ANN401  the hook's type
+    value: Any,
     request: Request,
     services: Services,
 ) -> Flow[Dispatch[Any]]:
@@ -29,25 +29,19 @@ def dispatch(
     outcomes: list[Outcome] = []
     encoded = hook.encode(value)
     for subscriber in subscribers:
-        outcome = yield from invoke(subscriber, value, encoded, request, services)
+        invocation = Invocation(subscriber, request, value, encoded, services)
+        outcome = yield from invoke(invocation)
         outcomes.append(outcome)
         if not isinstance(outcome, Completed):
             if hook.fails_closed:
                 raise HookFailed(outcome)
         elif outcome.changed:
-            value = outcome.value
-            encoded = hook.encode(value)
+            value, encoded = outcome.value, invocation.encoded
     return Dispatch(value, tuple(outcomes))
 
 
-def invoke(
-    subscriber: Subscriber,
-    value: Any,  # noqa: ANN401  the hook's type
-    encoded: bytes,
-    request: Request,
-    services: Services,
-) -> Flow[Outcome]:
-    """Run one subscriber, report what became of it, and return that."""
-    outcome = yield from Invocation(subscriber, request, value, encoded, services).run()
+def invoke(invocation: Invocation) -> Flow[Outcome]:
+    """Run one invocation, report what became of it, and return that."""
+    outcome = yield from invocation.run()
     yield Report(outcome)
     return outcome

@@ -7,6 +7,7 @@ be undone, by further effects, and lets it pass.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any, TypeVar
 
 from fuseboard._effects import Ask, Commit, Effect, Flow, Report, Resume, Rollback
@@ -18,21 +19,24 @@ T = TypeVar("T")
 
 def drive(flow: Flow[T], report: Callable[[Outcome], None]) -> T:
     """Run a flow to its end on the calling thread and return what it returns."""
-    try:
-        effect = flow.send(None)
-        while True:
-            try:
-                result = _perform(effect, report)
-            except BaseException as error:  # noqa: BLE001  the flow decides, and re-raises what isn't its own
-                effect = flow.throw(error)
+    move: Callable[[Any], Effect] = flow.send
+    sent: Any = None
+    while True:
+        try:
+            effect = move(sent)
+            move, sent = flow.send, _perform(effect, report)
+        except BaseException as error:
+            # Ctrl-C can come between any two instructions here, and the flow must learn of it.
+            if getgeneratorstate(flow) != GEN_CLOSED:
+                move, sent = flow.throw, error
+            elif isinstance(error, StopIteration):
+                value: T = error.value
+                return value
             else:
-                effect = flow.send(result)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
+                raise
 
 
-def _perform(effect: Effect, report: Callable[[Outcome], None]) -> Any:  # noqa: ANN401  each effect has its own result
+def _perform(effect: Effect, report: Callable[[Outcome], None]) -> Any:
     match effect:
         case Resume(execution, None):
             return execution.resume()

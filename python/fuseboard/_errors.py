@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,8 +49,10 @@ class ManifestError(LoadError):
 
     Attributes:
         field: the dotted path of the field, e.g. `server.memory_limit_mb` or `hooks[0].name`.
-        value: what the manifest says there, or `MISSING`.
+        value: what the manifest says there, or `ManifestError.MISSING`.
     """
+
+    MISSING: ClassVar = MISSING
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class ModuleError(LoadError):
     """A module isn't WebAssembly, imports or exports the wrong things, or is too costly to compile."""
 
 
-class ModuleRefused(Exception):  # noqa: N818  a fact handed from the core to the loader, not an error of its own
+class ModuleRefused(Exception):
     """The core's word on a module; the loader makes a `ModuleError` of it. `args[0]` lists every problem."""
 
 

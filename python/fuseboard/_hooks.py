@@ -25,7 +25,7 @@ class _Hook(Generic[T]):
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not HOOK_NAME.fullmatch(self.name):
             raise UsageError(f"hook name {self.name!r} must match {HOOK_NAME.pattern}")
-        if self.on_trap not in {"neutral", "raise"}:
+        if self.on_trap not in ("neutral", "raise"):
             raise UsageError(f"hook {self.name!r}: on_trap={self.on_trap!r} must be 'neutral' or 'raise'")
         object.__setattr__(self, "codec", codec_for(self.name, self.value_type))
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +26,7 @@ from fuseboard._errors import LoadError, ManifestError, UnknownHook, UnknownPlug
 from fuseboard._functions import Functions, HostFunction
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._hostcalls import BackendKind
-from fuseboard._invocation import Request, Services
+from fuseboard._invocation import Invocation, Request, Services
 from fuseboard._limits import LIMITS, Caps, Limit, Limits, ceiling_of
 from fuseboard._loading import Candidate, GrantsOrWord, Policy, Terms, TermsArguments
 from fuseboard._manifest import MANIFEST_NAME
@@ -56,6 +56,7 @@ class About(TypedDict, total=False):
 
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _SPEC: Final = {spec.limit: spec for spec in LIMITS}
 
 _log = logging.getLogger("fuseboard")
@@ -144,7 +145,7 @@ class Host:
             UsageError: an argument can't be used.
             HostClosed: the host is closed.
         """
-        said = Terms(**terms)
+        said = _loading.terms_of(**terms)
         return self._install(_loading.from_folder(Path(path), self._ceilings), said)
 
     def load_bytes(
@@ -153,7 +154,7 @@ class Host:
         """Load a plugin from memory; the arguments and errors are those of `load`."""
         if not isinstance(wasm, bytes | bytearray | memoryview):
             raise UsageError(f"wasm must be bytes, not {type(wasm).__name__}; host.load takes a path")
-        said = Terms(**terms)
+        said = _loading.terms_of(**terms)
         return self._install(_loading.from_bytes(bytes(wasm), manifest, self._ceilings), said)
 
     def load_all(self, directory: str | os.PathLike[str], *, grants: GrantsOrWord = None) -> tuple[Plugin, ...]:
@@ -246,9 +247,9 @@ class Host:
         if subscriber is None:
             raise UnknownPlugin(slug, f"doesn't subscribe to hook {found.name!r}; it does to {', '.join(plugin.hooks)}")
         request = self._request(found, **about)
-        flow = invoke(subscriber, value, found.encode(value), request, self._services)
+        invocation = Invocation(subscriber, request, value, found.encode(value), self._services)
         with self._running:
-            return drive(flow, self._report)
+            return drive(invoke(invocation), self._report)
 
     def close(self) -> None:
         """Refuse new work, wait for what runs (bounded by the longest timeout), and release everything."""
@@ -267,7 +268,7 @@ class Host:
 
     # ── the parts of a call ──────────────────────────────────────────────────────────────────────
 
-    def _dispatch(self, hook: Hook, value: Any, **about: Unpack[About]) -> Dispatch[Any]:  # noqa: ANN401
+    def _dispatch(self, hook: Hook, value: Any, **about: Unpack[About]) -> Dispatch[Any]:
         subscribers = self._subscribers.get(hook.name)
         if not subscribers:
             self._running.check_open()
@@ -376,9 +377,9 @@ def _check_about(about: About) -> None:
     request_id, scope, timeout_ms = about.get("request_id"), about.get("scope"), about.get("timeout_ms")
     if request_id is not None and not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
         raise UsageError(f"request_id={request_id!r} must be 1 to 200 printable ASCII characters without spaces")
-    if scope is not None and not (isinstance(scope, str) and scope):
-        raise UsageError(f"scope={scope!r} must be text, or None")
-    if timeout_ms is not None and not (_is_number(timeout_ms) and 0 <= timeout_ms < math.inf):
+    if scope is not None and not (isinstance(scope, str) and scope and _SURROGATE.search(scope) is None):
+        raise UsageError(f"scope={scope!r} must be text that UTF-8 can hold, or None")
+    if timeout_ms is not None and not (_is_number(timeout_ms) and 0 <= timeout_ms <= sys.float_info.max):
         raise UsageError(f"timeout_ms={timeout_ms!r} must be a number of milliseconds, 0 or more")
 
 

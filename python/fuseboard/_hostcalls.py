@@ -370,7 +370,7 @@ def function_limit(name: str) -> str:
 # ── reading what a guest wrote ───────────────────────────────────────────────────────────────────
 
 
-def _decoded(data: bytes, shape: Any, what: str) -> Any:  # noqa: ANN401  as msgspec.json.decode
+def _decoded(data: bytes, shape: Any, what: str) -> Any:
     try:
         return msgspec.json.decode(data, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -6,6 +6,7 @@ Rules:
 * The first trip ends the guest, and is the one that is told.
 * A trapped invocation leaves nothing: all its sessions are rolled back, however it ends.
 * Order at the end: decode the output, commit the database, then KV, then the functions' `on_commit`.
+* Nothing that a guest or a backend gives raises out of here: the one is `BAD_OUTPUT`, the other an answer.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from fuseboard._hostcalls import (
     HOST_CALLS,
     Answer,
     AnswerCode,
-    BadRequestError,
     BackendKind,
+    BadRequestError,
     HostCall,
     HttpRequest,
     HttpResponse,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fuseboard._plugin import Subscriber
 
 MAX_REDIRECTS: Final = 5
+MAX_DETAIL: Final = 1024
 COMMIT_ORDER: Final[tuple[BackendKind, ...]] = ("db", "kv", "http", "functions")
 _LOG_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _ERROR_CODES: Final = frozenset(AnswerCode) - {AnswerCode.OK}
@@ -94,7 +96,11 @@ class _Fault(NamedTuple):
 
 
 class Invocation:
-    """One plugin, one hook, one request: one attempt."""
+    """One plugin, one hook, one request: one attempt.
+
+    Attributes:
+        encoded: the hook's value as it crosses: what the plugin gets, and once it has completed, what the next gets.
+    """
 
     def __init__(
         self,
@@ -102,13 +108,13 @@ class Invocation:
         request: Request,
         value: Any,
         encoded: bytes,
-        services: Services,  # noqa: ANN401
+        services: Services,
     ) -> None:
         self._subscriber = subscriber
         self._plugin = subscriber.plugin
         self._request = request
         self._value = value
-        self._encoded = encoded
+        self.encoded = encoded
         self._services = services
         self._budget = Budget(self._plugin.ceilings)
         self._sessions: dict[int, Session] = {}
@@ -117,6 +123,7 @@ class Invocation:
         self._deadline_shared = request.deadline is not None and request.deadline < self._deadline
         if request.deadline is not None and self._deadline_shared:
             self._deadline = request.deadline
+        self._used_ms = 0.0
         self._host_call: str | None = None
         self._http_requests: list[str] = []
 
@@ -127,7 +134,7 @@ class Invocation:
         seconds = self._deadline - self._services.clock()
         if seconds <= 0:
             return self._skipped(SkipReason.DEADLINE)
-        execution = self._subscriber.entry.begin(self._encoded, self._request.context, self._call_info(), seconds)
+        execution = self._subscriber.entry.begin(self.encoded, self._request.context, self._call_info(), seconds)
         try:
             end = yield from self._execute(execution)
             return (yield from self._conclude(end))
@@ -175,12 +182,14 @@ class Invocation:
             answer = yield from self._refuse_charge_ask(call)
             if isinstance(answer, Reply | _Trip):
                 return answer
-            if not isinstance(answer, HttpResponse) or (location := answer.location()) is None:
-                return self._written(answer)
             try:
+                if not isinstance(answer, HttpResponse) or (location := answer.location()) is None:
+                    return self._written(answer)
                 call = call.redirected(answer.status, location)
             except BadRequestError as error:
                 return error_reply(AnswerCode.BACKEND_FAILED, f"the server redirects: {error}")
+            except Exception:
+                return self._failed(call, "answered with headers that can't be read")
         return error_reply(AnswerCode.BACKEND_FAILED, f"the server redirects more than {MAX_REDIRECTS} times")
 
     def _refuse_charge_ask(self, call: HostCall) -> Flow[Answer | Reply | _Trip]:
@@ -202,7 +211,7 @@ class Invocation:
         try:
             answer = yield Ask(self._session(call.kind), call, self._deadline)
         except BackendError as error:
-            return error_reply(_error_code(error), error.reason)
+            return error_reply(_error_code(error), _as_text(error.reason))
         except Exception:
             return self._failed(call, "raised")
         if not isinstance(answer, call.answered_by):
@@ -212,6 +221,7 @@ class Invocation:
     def _written(self, answer: Answer) -> Reply:
         try:
             reply = answer.reply()
+            _check_bytes(reply.body)
         except UNWRITABLE:
             _log.exception("an answer of type %s can't be written", type(answer).__name__, extra=self._names())
             return error_reply(AnswerCode.BACKEND_FAILED, "the answer can't be written")
@@ -239,6 +249,7 @@ class Invocation:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
     def _conclude(self, end: _core.Completed | _core.Trapped) -> Flow[Outcome]:
+        self._used_ms = self._elapsed_ms()  # commit and rollback have their own time
         if isinstance(end, _core.Trapped):
             yield from self._roll_back()
             if end.cause == "saturated":
@@ -246,23 +257,26 @@ class Invocation:
             return self._trapped(_Fault(Cause(end.cause), end.limit, end.detail, end))
         try:
             value, changed = self._decoded(end.output)
-        except UNWRITABLE as error:
+        except Exception as error:  # noqa: BLE001  a type's own validators may raise anything for a guest's value
             yield from self._roll_back()
-            return self._trapped(_Fault(Cause.BAD_OUTPUT, None, f"the output can't be read: {error}", end))
+            return self._trapped(_Fault(Cause.BAD_OUTPUT, None, f"the output can't be read: {_printable(error)}", end))
         problem = yield from self._commit()
         if problem is not None:
             yield from self._roll_back()
             return self._trapped(_Fault(Cause.COMMIT, None, problem, end))
         elapsed_ms = self._elapsed_ms()
-        meters = self._budget.meters(elapsed_ms=elapsed_ms, fuel=end.fuel, memory_bytes=end.memory_bytes)
+        meters = self._budget.meters(elapsed_ms=self._used_ms, fuel=end.fuel, memory_bytes=end.memory_bytes)
         return Completed(**self._names(), elapsed_ms=elapsed_ms, meters=meters, value=value, changed=changed)
 
     def _decoded(self, output: bytes | None) -> tuple[Any, bool]:
         if not self._subscriber.gives_value:
             return None, False
-        if output is None or output == self._encoded:
+        if output is None or output == self.encoded:
             return self._value, False
-        return self._subscriber.hook.codec.decode(output), True
+        codec = self._subscriber.hook.codec
+        value = codec.decode(output)
+        self.encoded = codec.encode(value)
+        return value, True
 
     def _commit(self) -> Flow[str | None]:
         for kind in COMMIT_ORDER:
@@ -279,18 +293,18 @@ class Invocation:
         return None
 
     def _roll_back(self) -> Flow[None]:
-        while self._sessions:
-            _, session = self._sessions.popitem()
+        for backend, session in reversed(tuple(self._sessions.items())):
             try:
                 yield Rollback(session)
             except Exception:
                 _log.exception("a backend can't roll back", extra=self._names())
+            del self._sessions[backend]  # not before: an interrupted rollback is done again
 
     def _trapped(self, fault: _Fault) -> Trapped:
         end = fault.end
         elapsed_ms = self._elapsed_ms()
         meters = self._budget.meters(
-            elapsed_ms=elapsed_ms,
+            elapsed_ms=self._used_ms,
             fuel=end.fuel,
             memory_bytes=end.memory_bytes,
             fuel_exact=end.fuel_exact if isinstance(end, _core.Trapped) else True,
@@ -339,5 +353,21 @@ def _frames(end: _core.Completed | _core.Trapped) -> tuple[Frame, ...]:
     return tuple(Frame(*frame) for frame in end.backtrace) if isinstance(end, _core.Trapped) else ()
 
 
+def _check_bytes(body: object) -> None:
+    if not isinstance(body, bytes):
+        raise TypeError(f"a body must be bytes, not {type(body).__name__}")
+
+
 def _error_code(error: BackendError) -> int:
     return error.code if error.code in _ERROR_CODES else AnswerCode.BACKEND_FAILED
+
+
+def _as_text(reason: object) -> str:
+    """A reason as JSON can hold it: the texts of operating systems' errors can have lone surrogates."""
+    return str(reason).encode(errors="replace").decode()
+
+
+def _printable(error: Exception) -> str:
+    """An error's text in one line and of a bounded length: a guest's own words can be in it."""
+    text = str(error)[:MAX_DETAIL]
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 import msgspec
 
@@ -23,7 +23,15 @@ from fuseboard._grants import AS_REQUESTED, CAPABILITIES, Grants, uncovered
 from fuseboard._hooks import Hook
 from fuseboard._hostcalls import HOST_CALLS, BackendKind, function_limit
 from fuseboard._limits import LIMITS, Caps, Limits, ceiling_of, effective, range_problem
-from fuseboard._manifest import HookEntry, Manifest, parse_manifest, plain_settings, read_manifest, settings_problems
+from fuseboard._manifest import (
+    HookEntry,
+    Manifest,
+    manifest_path,
+    parse_manifest,
+    plain_settings,
+    read_manifest,
+    settings_problems,
+)
 from fuseboard._plugin import Plugin, Subscriber
 
 GrantsOrWord = Grants | Literal["as-requested"] | None
@@ -96,6 +104,19 @@ class Terms:
             raise UsageError(f"{where} {problem}")
 
 
+def terms_of(**said: Unpack[TermsArguments]) -> Terms:
+    """Return the operator's word, checked.
+
+    Raises:
+        UsageError: an argument is unknown or can't be used.
+    """
+    known = TermsArguments.__annotations__
+    for name in said:
+        if name not in known:
+            raise UsageError(f"unknown argument {name!r}{near_miss(name, known)}; there are {', '.join(known)}")
+    return Terms(**said)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """What is offered as a plugin: a manifest without problems, or the problems, and where it came from."""
@@ -109,8 +130,7 @@ class Candidate:
 def from_folder(path: Path, ceilings: Limits) -> Candidate:
     """Read a plugin's folder, or its `plugin.toml`."""
     manifest, problems = read_manifest(path, ceilings=ceilings)
-    shown = str(path if path.suffix == ".toml" else path / "plugin.toml")
-    return Candidate(manifest, list(problems), shown)
+    return Candidate(manifest, list(problems), str(manifest_path(path)))
 
 
 def from_bytes(wasm: bytes, manifest: Mapping[str, Any], ceilings: Limits) -> Candidate:
@@ -150,6 +170,9 @@ def examine(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[_core.M
         module = _compiled(candidate, manifest, policy)
     except ModuleError as error:
         return None, [*problems, error]
+    except ModuleRefused as refused:
+        path = _module_path(candidate, manifest)
+        return None, [*problems, *(ModuleError(each, slug=manifest.slug, path=path) for each in refused.args[0])]
     return module, [*problems, *_fit_problems(candidate, manifest, module)]
 
 
@@ -224,11 +247,7 @@ def _compiled(candidate: Candidate, manifest: Manifest, policy: Policy) -> _core
     if len(wasm) > policy.caps.module_bytes:
         problem = f"the module has {len(wasm)} bytes; the most is {policy.caps.module_bytes}"
         raise ModuleError(problem, slug=manifest.slug, path=_module_path(candidate, manifest))
-    try:
-        return _core.Module(policy.engine, wasm)
-    except ModuleRefused as refused:
-        problems = "; ".join(refused.args[0])
-        raise ModuleError(problems, slug=manifest.slug, path=_module_path(candidate, manifest)) from None
+    return _core.Module(policy.engine, wasm)
 
 
 def _read_module(candidate: Candidate, manifest: Manifest, caps: Caps) -> bytes:
@@ -238,10 +257,12 @@ def _read_module(candidate: Candidate, manifest: Manifest, caps: Caps) -> bytes:
         resolved = file.resolve(strict=True)
         if not resolved.is_relative_to(Path(candidate.path or "").parent.resolve()):
             raise ModuleError("the module lies outside of the plugin's folder", slug=manifest.slug, path=path)
+        if not resolved.is_file():  # opening a pipe would wait for its writer
+            raise ModuleError("the module is no file", slug=manifest.slug, path=path)
         with resolved.open("rb") as opened:
             return opened.read(caps.module_bytes + 1)
-    except OSError as error:
-        problem = f"the module can't be read: {error.strerror or error}; build it, or name it in the manifest's module"
+    except (OSError, RuntimeError) as error:  # until Python 3.13, a symlink that leads to itself is a RuntimeError
+        problem = f"the module can't be read: {getattr(error, 'strerror', None) or error}; build it, or name it in the manifest's module"
         raise ModuleError(problem, slug=manifest.slug, path=path) from None
 
 

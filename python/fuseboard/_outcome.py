@@ -48,7 +48,8 @@ class Meter(NamedTuple):
         used: in `unit`; for a limit that tripped, what was spent before the charge that didn't fit.
         ceiling: the plugin's limit, in `unit`.
         unit: `"bytes"`, `"fuel"`, `"ms"` or `"count"`.
-        exact: `False` where `used` is a lower bound: fuel after a crash is at most 20,000 low.
+        exact: `False` where `used` is a lower bound: fuel after a crash, or after growth that doesn't fit the memory
+            limit, is at most 20,000 low.
     """
 
     used: float

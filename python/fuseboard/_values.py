@@ -8,7 +8,10 @@ Rules:
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import math
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +21,12 @@ from fuseboard._errors import HookTypeError, UsageError
 
 UNWRITABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 """What encoders and decoders raise for a value that isn't theirs."""
+
+_WRITTEN_AS_TEXT: Final = (
+    bytes, bytearray, memoryview, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
+    uuid.UUID, decimal.Decimal,
+)  # fmt: skip
+"""What JSON shows as text: where the type says text, none of these may pass as such."""
 
 
 class Codec(NamedTuple):
@@ -32,7 +41,7 @@ class Codec(NamedTuple):
     decode: Callable[[bytes], Any]
 
 
-def codec_for(hook: str, value_type: Any) -> Codec:  # noqa: ANN401  any type that can be annotated
+def codec_for(hook: str, value_type: Any) -> Codec:
     """Return the codec for a hook's declared type.
 
     Raises:
@@ -43,7 +52,7 @@ def codec_for(hook: str, value_type: Any) -> Codec:  # noqa: ANN401  any type th
     try:
         decoder = msgspec.json.Decoder(value_type)
         is_known = not _holds_foreign_type(msgspec.inspect.type_info(value_type), set())
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, NameError) as error:
         raise UsageError(f"hook {hook!r}: values of type {value_type!r} can't be sent as JSON: {error}") from None
     if is_known:
         return _msgspec_codec(value_type, decoder.decode)
@@ -71,17 +80,18 @@ def write_json(value: object) -> bytes:
     return _finite_json(value)
 
 
-def _raw(value: Any) -> bytes:  # noqa: ANN401  checked here
+def _raw(value: Any) -> bytes:
     if not isinstance(value, bytes):
         raise TypeError(f"expected bytes, got {type(value).__name__}")
     return value
 
 
-def _msgspec_codec(value_type: Any, decode: Callable[[bytes], Any]) -> Codec:  # noqa: ANN401  any type
-    def encode(value: Any) -> bytes:  # noqa: ANN401  checked here
+def _msgspec_codec(value_type: Any, decode: Callable[[bytes], Any]) -> Codec:
+    def encode(value: Any) -> bytes:
         encoded = _finite_json(value)
         if type(value) is not value_type or value_type not in (str, bool, int):
             decode(encoded)
+            msgspec.convert(msgspec.to_builtins(value, builtin_types=_WRITTEN_AS_TEXT), value_type)
         return encoded
 
     return Codec(encode, decode)
@@ -99,7 +109,7 @@ def _has_non_finite(value: object) -> bool:
         return not math.isfinite(value)
     if isinstance(value, Mapping):
         return any(_has_non_finite(item) for item in value.values())
-    return isinstance(value, list | tuple) and any(_has_non_finite(item) for item in value)
+    return isinstance(value, list | tuple | set | frozenset) and any(_has_non_finite(item) for item in value)
 
 
 def _holds_foreign_type(node: object, seen: set[object]) -> bool:
@@ -117,7 +127,7 @@ def _holds_foreign_type(node: object, seen: set[object]) -> bool:
     return any(_holds_foreign_type(getattr(node, name), seen) for name in node.__struct_fields__)
 
 
-def _pydantic_codec(hook: str, value_type: Any) -> Codec:  # noqa: ANN401  any type
+def _pydantic_codec(hook: str, value_type: Any) -> Codec:
     try:
         from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  optional, and slow to import
     except ImportError:
@@ -127,15 +137,23 @@ def _pydantic_codec(hook: str, value_type: Any) -> Codec:  # noqa: ANN401  any t
         ) from None
     try:
         adapter = TypeAdapter(value_type)
-    except PydanticUserError as error:
+        adapter.json_schema()  # a type that JSON can't hold fails here, and not at each dispatch
+    except (PydanticUserError, NameError) as error:
         raise UsageError(f"hook {hook!r}: values of type {value_type!r} can't be sent as JSON: {error}") from None
 
-    def encode(value: Any) -> bytes:  # noqa: ANN401  checked here
-        plain = adapter.dump_python(value, warnings="error")
-        if _has_non_finite(plain):
-            raise ValueError("NaN and infinities have no JSON form")
-        encoded = adapter.dump_json(value, warnings="error")
+    def encode(value: Any) -> bytes:
+        check_finite(value)
+        encoded = adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error")
         adapter.validate_json(encoded)
         return encoded
 
-    return Codec(encode, adapter.validate_json)
+    def decode(encoded: bytes) -> Any:
+        value = adapter.validate_json(encoded)
+        check_finite(value)  # pydantic reads NaN, and 1e999 as an infinity
+        return value
+
+    def check_finite(value: Any) -> None:
+        if _has_non_finite(adapter.dump_python(value, warnings="error")):
+            raise ValueError("NaN and infinities have no JSON form")
+
+    return Codec(encode, decode)

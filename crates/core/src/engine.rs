@@ -136,3 +136,79 @@ const PROPOSALS_OFF: WasmFeatures = WasmFeatures::GC
     .union(WasmFeatures::STACK_SWITCHING)
     .union(WasmFeatures::CUSTOM_PAGE_SIZES)
     .union(WasmFeatures::WIDE_ARITHMETIC);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// A fill is charged before it runs: with less fuel than its bytes, nothing is written.
+    #[test]
+    fn bulk_fill_above_the_fuel_left_writes_nothing() {
+        let engine = wt::Engine::new(&base()).unwrap();
+        let module = wat::parse_str(
+            r#"(module (memory (export "memory") 1)
+                 (func (export "fill") (memory.fill (i32.const 0) (i32.const 7) (i32.const 60000))))"#,
+        );
+        let module = wt::Module::from_binary(&engine, &module.unwrap()).unwrap();
+        for (fuel, first_byte) in [(100_000, 7), (59_999, 0)] {
+            let mut store = wt::Store::new(&engine, ());
+            store.set_fuel(fuel).unwrap();
+            let instance = wt::Instance::new(&mut store, &module, &[]).unwrap();
+            let fill = instance.get_typed_func::<(), ()>(&mut store, "fill").unwrap();
+            assert_eq!(fill.call(&mut store, ()).is_ok(), first_byte == 7);
+            assert_eq!(instance.get_memory(&mut store, "memory").unwrap().data(&store)[0], first_byte);
+        }
+    }
+
+    /// Fuel counts along tail calls, which have no loop header to look at the meter.
+    #[test]
+    fn tail_calls_are_metered() {
+        let engine = wt::Engine::new(&base()).unwrap();
+        let module = wat::parse_str(r#"(module (func $again (export "run") (return_call $again)))"#);
+        let module = wt::Module::from_binary(&engine, &module.unwrap()).unwrap();
+        let mut store = wt::Store::new(&engine, ());
+        store.set_fuel(1_000_000).unwrap();
+        store.fuel_async_yield_interval(Some(10_000)).unwrap();
+        let run = async {
+            let instance = wt::Instance::new_async(&mut store, &module, &[]).await?;
+            instance.get_typed_func::<(), ()>(&mut store, "run")?.call_async(&mut store, ()).await
+        };
+        let mut run = pin!(run);
+        let mut pulses = 0;
+        let error = loop {
+            match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => break result.unwrap_err(),
+                Poll::Pending => pulses += 1,
+            }
+        };
+        assert_eq!(error.downcast_ref::<wt::Trap>(), Some(&wt::Trap::OutOfFuel));
+        assert!(pulses >= 90, "{pulses} pulses");
+    }
+
+    /// Each proposal that is off stays off: through some of them fuel could be spent uncounted.
+    #[test]
+    fn proposals_are_refused() {
+        let engine = wt::Engine::new(&base()).unwrap();
+        for module in [
+            "(module (memory i64 1))",
+            "(module (memory 1) (memory 1))",
+            "(module (memory 1 1 shared))",
+            "(module (memory 1 (pagesize 1)))",
+            "(module (tag $t) (func (throw $t)))",
+            "(module (func (try_table)))",
+            "(module (type $t (struct (field i32))))",
+            "(module (type $f (func)) (func (param (ref $f)) (call_ref $f (local.get 0))))",
+            "(module (func (param v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 0))))",
+            "(module (func (param i64 i64 i64 i64) (result i64 i64)
+               (i64.add128 (local.get 0) (local.get 1) (local.get 2) (local.get 3))))",
+            "(module (type $f (func)) (type $c (cont $f)))",
+        ] {
+            let bytes = wat::parse_str(module).unwrap();
+            assert!(wt::Module::from_binary(&engine, &bytes).is_err(), "{module}");
+        }
+    }
+}

@@ -330,10 +330,12 @@ async fn run(module: Arc<Module>, export: wt::ModuleExport, guest: Guest, fuel: 
     let deadline = guest.deadline;
     let mut store = wt::Store::new(module.pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.meter);
+    let fuelled = fill_up(&mut store, fuel);
     let result = {
-        let call = pin!(call(&mut store, &module, export, fuel));
+        let call = pin!(call(&mut store, &module, export));
         Watched { call, exchange, deadline }.await
     };
+    let result = fuelled.and(result);
     let left = store.get_fuel().unwrap_or(0);
     // The one unit held back is gone: the guest ran past its last unit without looking at the meter.
     let result = result.and_then(|()| if left == 0 { Err(Ended::out_of_fuel()) } else { Ok(()) });
@@ -346,9 +348,12 @@ async fn run(module: Arc<Module>, export: wt::ModuleExport, guest: Guest, fuel: 
     (result.map(|()| store.data_mut().output.take()), usage)
 }
 
-async fn call(store: &mut wt::Store<Guest>, module: &Module, export: wt::ModuleExport, fuel: u64) -> wt::Result<()> {
+fn fill_up(store: &mut wt::Store<Guest>, fuel: u64) -> wt::Result<()> {
     store.set_fuel(fuel.saturating_add(1))?;
-    store.fuel_async_yield_interval(Some(PULSE_FUEL))?;
+    store.fuel_async_yield_interval(Some(PULSE_FUEL))
+}
+
+async fn call(store: &mut wt::Store<Guest>, module: &Module, export: wt::ModuleExport) -> wt::Result<()> {
     let instance = module.pre.instantiate_async(&mut *store).await?;
     for export in module.initialize.iter().chain([&export]) {
         let function = instance.get_module_export(&mut *store, export).and_then(wt::Extern::into_func);

@@ -65,7 +65,8 @@ impl wt::ResourceLimiter for MemoryMeter {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wt::Result<bool> {
-        if maximum.is_some_and(|declared| declared < u32::MAX as usize && desired > declared) {
+        // The pool's bound of a table is told as its maximum too.
+        if maximum.is_some_and(|declared| declared < TABLE_ELEMENTS && desired > declared) {
             return self.refuse_quietly();
         }
         if desired > TABLE_ELEMENTS {

@@ -9,8 +9,6 @@ Rules:
   opposite order wait for each other until the first deadline.
 * The calls, the commit and the rollback of a session exclude each other, whichever threads they come from, and a
   session that has ended does nothing any more: an abandoned call can't take the lock after its rollback.
-* The deadline is looked at between SQLite's opcodes only. What a single opcode can cost is bounded by sizes, and
-  functions whose time grows with the square of their input are replaced or refused.
 """
 
 from __future__ import annotations
@@ -44,6 +42,16 @@ from fuseboard.backends import (
     KvSet,
     KvValue,
 )
+from fuseboard.backends._sqlite import (
+    PAGE_BYTES,
+    READING,
+    WRITING,
+    Database,
+    as_backend_error,
+    fetched,
+    open_database,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,46 +61,7 @@ if TYPE_CHECKING:
 _Namespace = tuple[str, str | None]
 
 _PATIENCE_SECONDS: Final = 5.0
-_LARGEST_REPLY: Final = 4 * MIB
-_LARGEST_VALUE: Final = MIB
-_VALUE_OVERHEAD: Final = 16
-_OPCODES_BETWEEN_LOOKS: Final = 1000
-_PAGE_BYTES: Final = 4096
-_MOST_TRIMMED: Final = 256
 _NUMBER: Final = re.compile(rb"(-?)0*([0-9]{1,19})")
-
-_READING: Final = frozenset({
-    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
-})  # fmt: skip
-_WRITING: Final = _READING | {
-    sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE,
-    sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_ALTER_TABLE,
-    sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_DROP_INDEX, sqlite3.SQLITE_REINDEX,
-    sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_DROP_VIEW,
-    sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_DROP_TRIGGER,
-}  # fmt: skip
-_REFUSED_FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "sqlite_log", "json_patch"})
-_REFUSED_TABLES: Final = frozenset({"sqlite_dbpage"})
-_SIZES: Final = {
-    sqlite3.SQLITE_LIMIT_LENGTH: _LARGEST_VALUE,
-    sqlite3.SQLITE_LIMIT_SQL_LENGTH: MIB // 4,
-    sqlite3.SQLITE_LIMIT_COLUMN: 200,
-    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
-    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 50,
-    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 20,
-    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
-    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
-}
-_CODES: Final = {
-    sqlite3.SQLITE_ERROR: AnswerCode.BAD_REQUEST,
-    sqlite3.SQLITE_AUTH: AnswerCode.BAD_REQUEST,
-    sqlite3.SQLITE_MISMATCH: AnswerCode.BAD_REQUEST,
-    sqlite3.SQLITE_RANGE: AnswerCode.BAD_REQUEST,
-    sqlite3.SQLITE_CONSTRAINT: AnswerCode.CONFLICT,
-    sqlite3.SQLITE_TOOBIG: AnswerCode.TOO_LARGE,
-    sqlite3.SQLITE_FULL: AnswerCode.TOO_LARGE,
-}
 
 
 class _Session(ABC):
@@ -221,8 +190,8 @@ class MemoryDb:
     """
 
     def __init__(self, *, max_bytes: int = 64 * MIB) -> None:
-        self._pages = max(1, max_bytes // _PAGE_BYTES)
-        self._databases: dict[_Namespace, _Database] = {}
+        self._pages = max(1, max_bytes // PAGE_BYTES)
+        self._databases: dict[_Namespace, Database] = {}
         self._lock = Lock()
 
     def session(self, identity: Identity) -> _DbSession:
@@ -252,72 +221,16 @@ class MemoryDb:
                 database.connection.close()
             self._databases.clear()
 
-    def _database(self, plugin: str, scope: str | None) -> _Database:
+    def _database(self, plugin: str, scope: str | None) -> Database:
         with self._lock:
             found = self._databases.get((plugin, scope))
             if found is None:
-                found = self._databases[plugin, scope] = _open_database(self._pages)
+                found = self._databases[plugin, scope] = open_database(self._pages)
             return found
 
 
-class _Guard:
-    """What SQLite asks us: while it compiles, whether a statement may do this; while it runs, whether it is late."""
-
-    __slots__ = ("_allowed", "_deadline", "refused")
-
-    def __init__(self) -> None:
-        self._allowed: frozenset[int] | None = None
-        self._deadline = math.inf
-        self.refused = False
-
-    @contextmanager
-    def allowing(self, actions: frozenset[int] | None, deadline: float) -> Iterator[None]:
-        """Allow these of SQLite's actions until the deadline, `None` for all; nothing runs unguarded afterwards."""
-        self._allowed, self._deadline, self.refused = actions, deadline, False
-        try:
-            yield
-        finally:
-            self._allowed, self._deadline = frozenset(), -math.inf
-
-    def authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
-        """Answer SQLite's question; `first` is a table's name, `second` a function's."""
-        if self._allowed is None:
-            return sqlite3.SQLITE_OK
-        named = second if action == sqlite3.SQLITE_FUNCTION else first
-        refused_names = _REFUSED_FUNCTIONS if action == sqlite3.SQLITE_FUNCTION else _REFUSED_TABLES
-        if action in self._allowed and (named or "").lower() not in refused_names:
-            return sqlite3.SQLITE_OK
-        self.refused = True
-        return sqlite3.SQLITE_DENY
-
-    def is_late(self) -> bool:
-        return time.monotonic() > self._deadline
-
-
-@dataclass(frozen=True, slots=True)
-class _Database:
-    connection: sqlite3.Connection
-    guard: _Guard
-    lock: Lock = field(default_factory=Lock)
-
-
-def _open_database(pages: int) -> _Database:
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=0)
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-    connection.execute(f"PRAGMA max_page_count = {pages}")
-    for category, size in _SIZES.items():
-        connection.setlimit(category, size)
-    for name, arguments, function in _LINEAR_FUNCTIONS:
-        connection.create_function(name, arguments, function, deterministic=True)
-    guard = _Guard()
-    connection.set_authorizer(guard.authorize)
-    connection.set_progress_handler(guard.is_late, _OPCODES_BETWEEN_LOOKS)
-    return _Database(connection, guard)
-
-
 class _DbSession(_Session):
-    def __init__(self, database: _Database, *, writes: bool) -> None:
+    def __init__(self, database: Database, *, writes: bool) -> None:
         super().__init__(database.lock)
         self._connection = database.connection
         self._guard = database.guard
@@ -335,14 +248,14 @@ class _DbSession(_Session):
                 raise _unserved("MemoryDb", call)
 
     def _query(self, call: DbQuery, deadline: float) -> DbRows:
-        with self._running(call, _READING, deadline) as cursor:
+        with self._running(call, READING, deadline) as cursor:
             if cursor.description is None:
                 raise BackendError("this statement gives no rows; use exec", code=AnswerCode.BAD_REQUEST)
-            return DbRows(tuple(column[0] for column in cursor.description), _fetched(cursor))
+            return DbRows(tuple(column[0] for column in cursor.description), fetched(cursor))
 
     def _exec(self, call: DbExec, deadline: float) -> DbChanged:
         before = self._connection.total_changes
-        with self._running(call, _WRITING, deadline) as cursor:
+        with self._running(call, WRITING, deadline) as cursor:
             for _ in cursor:
                 pass  # a statement with RETURNING or SELECT is done when its last row was fetched
         return DbChanged(self._changes() if self._connection.total_changes != before else 0)
@@ -357,7 +270,7 @@ class _DbSession(_Session):
         self._begin(deadline)
         names = {str(place): value for place, value in enumerate(call.parameters, 1)}
         with (
-            self._errors_as_answers(reads_only=actions is _READING),
+            self._errors_as_answers(reads_only=actions is READING),
             self._guard.allowing(actions, deadline),
             closing(self._connection.execute(call.sql, names)) as cursor,
         ):
@@ -395,78 +308,8 @@ class _DbSession(_Session):
             yield
         except (sqlite3.Error, sqlite3.Warning, UnicodeError) as error:
             if self._guard.refused:
-                raise BackendError(_refusal(error, reads_only=reads_only), code=AnswerCode.BAD_REQUEST) from error
-            raise _as_backend_error(error) from error
-
-
-def _refusal(error: Exception, *, reads_only: bool) -> str:
-    advice = "a query only reads; use exec to write" if reads_only else "guests change tables and their rows, no more"
-    return f"{error}: {advice}"
-
-
-def _as_backend_error(error: Exception) -> BackendError:
-    without_code = sqlite3.SQLITE_TOOBIG if isinstance(error, sqlite3.DataError) else sqlite3.SQLITE_ERROR
-    code = getattr(error, "sqlite_errorcode", without_code) & 0xFF
-    if code == sqlite3.SQLITE_INTERRUPT:
-        return BackendTimeout("the statement was still running at the deadline")
-    return BackendError(str(error), code=_CODES.get(code, AnswerCode.BACKEND_FAILED))
-
-
-def _fetched(cursor: sqlite3.Cursor) -> tuple[tuple[Any, ...], ...]:
-    rows, size = [], 0
-    for row in cursor:
-        size += sum(_VALUE_OVERHEAD + (len(value) if isinstance(value, str | bytes) else 0) for value in row)
-        if size > _LARGEST_REPLY:
-            raise BackendError(f"the rows are over {_LARGEST_REPLY} bytes; ask for less", code=AnswerCode.TOO_LARGE)
-        rows.append(row)
-    return tuple(rows)
-
-
-# SQLite's own forms of these compare every place with the whole pattern: seconds in one opcode for 1 MiB of text.
-
-
-def _instr(text: object, part: object) -> int | None:
-    if text is None or part is None:
-        return None
-    if isinstance(text, bytes) and isinstance(part, bytes):
-        return text.find(part) + 1
-    return _as_text(text).find(_as_text(part)) + 1
-
-
-def _replace(*values: object) -> str | None:
-    if None in values:
-        return None
-    text, old, new = map(_as_text, values)
-    if not old:
-        return text
-    if len(text) + text.count(old) * (len(new) - len(old)) > _LARGEST_VALUE:
-        raise ValueError("the result is too large")
-    return text.replace(old, new)
-
-
-def _trimming(strip: Callable[[str, str], str]) -> Callable[[object, object], str | None]:
-    def trim(text: object, characters: object) -> str | None:
-        if text is None or characters is None:
-            return None
-        distinct = "".join(set(_as_text(characters)))
-        if len(distinct) > _MOST_TRIMMED:
-            raise ValueError("too many characters to trim")
-        return strip(_as_text(text), distinct) if distinct else _as_text(text)
-
-    return trim
-
-
-def _as_text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-_LINEAR_FUNCTIONS: Final[tuple[tuple[str, int, Callable[..., Any]], ...]] = (
-    ("instr", 2, _instr),
-    ("replace", 3, _replace),
-    ("trim", 2, _trimming(str.strip)),
-    ("ltrim", 2, _trimming(str.lstrip)),
-    ("rtrim", 2, _trimming(str.rstrip)),
-)
+                raise BackendError(refusal(error, reads_only=reads_only), code=AnswerCode.BAD_REQUEST) from error
+            raise as_backend_error(error) from error
 
 
 # ── KV ───────────────────────────────────────────────────────────────────────────────────────────

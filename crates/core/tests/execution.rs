@@ -1,0 +1,197 @@
+//! Executions end where their limits say, from whatever thread, and give their slots back.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fuseboard_core::limits::{Caps, Limits};
+use fuseboard_core::{
+    Answer, Cause, Engine, EngineConfig, Entry, Execution, Input, Module, ModuleError, MoveError, Step, StepKind, Trap,
+    Usage,
+};
+
+const CAPS: Caps = Caps { output_bytes: 1 << 20, request_bytes: 1 << 20, log_bytes: 1 << 10 };
+
+fn engine() -> Engine {
+    Engine::new(EngineConfig { memory_ceiling_bytes: 256 << 20, slots: 4 }).unwrap()
+}
+
+fn compile(body: &str) -> Result<Module, ModuleError> {
+    Module::new(&engine(), &wat::parse_str(format!("(module {body})")).unwrap())
+}
+
+fn entry(body: &str, fuel: u64, memory_bytes: usize) -> Entry {
+    let module = Arc::new(compile(&format!(r#"{body} (memory (export "memory") 1)"#)).unwrap());
+    Entry::new(module, "run", b"{}", Limits { memory_bytes, fuel }, CAPS).unwrap()
+}
+
+fn begin(entry: &Entry, time: Duration) -> Execution {
+    entry.begin(Input::default(), Instant::now() + time)
+}
+
+fn step(execution: &Execution) -> Step {
+    let turn = execution.turn().unwrap();
+    turn.go_on().unwrap();
+    loop {
+        let step = turn.later_slice();
+        if !matches!(step.kind, StepKind::Running) {
+            return step;
+        }
+    }
+}
+
+fn run(body: &str, fuel: u64, memory_bytes: usize, time: Duration) -> Step {
+    step(&begin(&entry(body, fuel, memory_bytes), time))
+}
+
+fn trap(step: Step) -> (Trap, Usage) {
+    match step.kind {
+        StepKind::Trapped(trap, usage) => (trap, usage),
+        other => panic!("no trap but {other:?}"),
+    }
+}
+
+const AMPLE: Duration = Duration::from_secs(5);
+const SPIN: &str = r#"(func (export "run") (loop (br 0)))"#;
+const CALL: &str = r#"(import "fuseboard" "host_kv_get" (func $get (param i32 i32) (result i32)))
+    (func (export "run") (drop (call $get (i32.const 0) (i32.const 4))))"#;
+
+#[test]
+fn fuel_runs_out_exactly() {
+    let (trap, usage) = trap(run(SPIN, 1_000_000, 1 << 20, AMPLE));
+    assert_eq!((trap.cause, trap.limit.as_deref()), (Cause::Limit, Some("fuel")));
+    assert_eq!((usage.fuel, usage.fuel_is_exact), (1_000_000, true));
+}
+
+#[test]
+fn straight_line_code_can_not_overspend() {
+    let body = format!(r#"(func (export "run") {})"#, "(drop (i32.const 1))".repeat(50));
+    let StepKind::Completed(_, usage) = run(&body, 1_000, 1 << 20, AMPLE).kind else { panic!("not completed") };
+    assert!(matches!(run(&body, usage.fuel, 1 << 20, AMPLE).kind, StepKind::Completed(..)));
+    let (trap, _) = trap(run(&body, usage.fuel - 1, 1 << 20, AMPLE));
+    assert_eq!(trap.limit.as_deref(), Some("fuel"));
+}
+
+#[test]
+fn a_loop_over_an_import_meets_the_deadline() {
+    let body = r#"(import "fuseboard" "buffer_length" (func $length (param i32) (result i32)))
+        (func (export "run") (loop (drop (call $length (i32.const 0))) (br 0)))"#;
+    let started = Instant::now();
+    let (trap, _) = trap(run(body, u64::MAX, 1 << 20, Duration::from_millis(50)));
+    assert_eq!(trap.limit.as_deref(), Some("timeout"));
+    assert!(started.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn an_import_ends_the_first_slice() {
+    let body = r#"(import "fuseboard" "buffer_length" (func $length (param i32) (result i32)))
+        (func (export "run") (loop (drop (call $length (i32.const 0))) (br 0)))"#;
+    let execution = begin(&entry(body, u64::MAX, 1 << 20), AMPLE);
+    let turn = execution.turn().unwrap();
+    let started = Instant::now();
+    assert!(matches!(turn.first_slice().kind, StepKind::Running));
+    assert!(started.elapsed() < Duration::from_millis(50), "{:?}", started.elapsed());
+}
+
+#[test]
+fn memory_is_refused_with_its_sizes() {
+    let body = r#"(func (export "run") (loop (drop (memory.grow (i32.const 1))) (br 0)))"#;
+    let (trap, usage) = trap(run(body, u64::MAX, 3 << 16, AMPLE));
+    assert_eq!(trap.limit.as_deref(), Some("memory"));
+    assert_eq!(trap.detail, "asked for 65536 bytes more, 0 were left");
+    assert_eq!(usage.memory_bytes, 3 << 16);
+}
+
+#[test]
+fn one_mover_at_a_time() {
+    let execution = begin(&entry(SPIN, u64::MAX, 1 << 20), AMPLE);
+    let turn = execution.turn().unwrap();
+    assert!(matches!(execution.turn(), Err(MoveError::Busy)));
+    drop(turn);
+    assert!(execution.turn().is_ok());
+}
+
+#[test]
+fn an_answer_reaches_the_guest_and_a_trip_ends_it() {
+    let entry = entry(CALL, 10_000, 1 << 20);
+    let answered = begin(&entry, AMPLE);
+    assert!(matches!(step(&answered).kind, StepKind::Suspended(call) if call.import == "host_kv_get"));
+    let turn = answered.turn().unwrap();
+    assert_eq!(turn.go_on(), Err(MoveError::NeedsAnswer));
+    turn.answer(Answer { code: 0, head: b"{}".to_vec(), body: b"value".to_vec() }).unwrap();
+    assert!(matches!(turn.first_slice().kind, StepKind::Completed(None, _)));
+    assert_eq!(turn.go_on(), Err(MoveError::Ended));
+
+    let tripped = begin(&entry, AMPLE);
+    step(&tripped);
+    let turn = tripped.turn().unwrap();
+    turn.trip("kv_reads".to_owned()).unwrap();
+    let (trap, usage) = trap(turn.first_slice());
+    assert_eq!((trap.limit.as_deref(), usage.fuel_is_exact), (Some("kv_reads"), true));
+    assert_eq!(trap.backtrace.len(), 1);
+}
+
+#[test]
+fn a_suspended_execution_can_be_dropped_anywhere() {
+    let entry = entry(CALL, 10_000, 1 << 20);
+    for _ in 0..10 {
+        let execution = begin(&entry, AMPLE);
+        step(&execution);
+        std::thread::spawn(move || drop(execution)).join().unwrap();
+    }
+}
+
+#[test]
+fn the_pool_says_when_it_is_full() {
+    let entry = entry(CALL, 10_000, 1 << 20);
+    let held: Vec<_> = (0..4).map(|_| begin(&entry, AMPLE)).collect();
+    held.iter().for_each(|execution| drop(step(execution)));
+    let (trap, usage) = trap(step(&begin(&entry, AMPLE)));
+    assert_eq!((trap.cause, usage.fuel), (Cause::Saturated, 0));
+}
+
+#[test]
+fn interrupt_and_close_end_a_guest() {
+    let execution = Arc::new(begin(&entry(SPIN, u64::MAX, 1 << 20), AMPLE));
+    let other = execution.clone();
+    let closer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        other.close();
+    });
+    let (trap, _) = trap(step(&execution));
+    closer.join().unwrap();
+    assert_eq!(trap.cause, Cause::Interrupted);
+}
+
+#[test]
+fn logs_come_with_the_step_and_are_cut_once() {
+    let body = r#"(import "fuseboard" "host_log" (func $log (param i32 i32 i32)))
+        (func (export "run") (local $n i32)
+          (loop (call $log (i32.const 1) (i32.const 0) (i32.const 600))
+            (br_if 0 (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5)))))
+        (data (i32.const 0) "\1b[2J")"#;
+    let logs = run(body, 100_000, 1 << 20, AMPLE).logs;
+    assert_eq!(logs.len(), 3);
+    assert!(logs[0].text.starts_with("\\u{1b}[2J"));
+    assert!(logs[2].text.starts_with("the log is full"));
+}
+
+#[test]
+fn compile_bombs_are_refused_before_compiling() {
+    let locals = "i32 ".repeat(200);
+    let loops = "(loop ".repeat(2000) + &")".repeat(2000);
+    let started = Instant::now();
+    let error = compile(&format!(r#"(func (export "run") (local {locals}) {loops}) (memory (export "memory") 1)"#));
+    let problems = error.err().expect("refused").problems;
+    assert!(problems[0].contains("function 0: 400000 loops times locals"), "{problems:?}");
+    assert!(started.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn every_problem_of_a_module_is_named() {
+    let error = compile(
+        r#"(import "env" "abort" (func)) (import "fuseboard" "host_everything" (func))
+           (func (export "_start")) (func (export "memory"))"#,
+    );
+    assert_eq!(error.err().expect("refused").problems.len(), 4);
+}

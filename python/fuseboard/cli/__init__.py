@@ -1,0 +1,25 @@
+"""The command line, `fuseboard`: look at a plugin's folder, and run a plugin by hand."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import click
+
+from fuseboard.cli._check import check
+from fuseboard.cli._run import run
+
+__all__ = ["main"]
+
+
+@click.group("fuseboard", context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Look at plugins, and run them by hand, each invocation behind a fuse for each resource."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+main.add_command(check)
+main.add_command(run)

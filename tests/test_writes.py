@@ -1,0 +1,103 @@
+"""A trapped invocation leaves nothing but its record; a completed one leaves all it wrote."""
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+import fuseboard as fb
+from fuseboard import Cause
+from fuseboard.backends import Identity, Session
+from fuseboard.backends.memory import MemoryDb, MemoryKv
+from guests import HOSTILE, TEXT, Application, manifest
+
+
+@pytest.fixture
+def app() -> Iterator[Application]:
+    """A fresh application."""
+    app = Application()
+    yield app
+    app.host.close()
+
+
+def rows(db: MemoryDb, *, scope: str | None = None) -> list[tuple[object, ...]]:
+    """Return what lasts of the traces table, or nothing where even the table doesn't."""
+    tables = db.rows("hostile", "SELECT name FROM sqlite_master WHERE name = 'traces'", scope=scope)
+    return db.rows("hostile", "SELECT n FROM traces", scope=scope) if tables else []
+
+
+def test_completed_writes_last(app: Application) -> None:
+    """What a completed invocation wrote is there."""
+    app.load("write_and_finish")
+    app.host.apply_filter(TEXT, "x")
+
+    assert app.kv.items("hostile") == {b"trace": b"x"}
+    assert rows(app.db) == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("export", "cause"),
+    [
+        ("write_then_loop", Cause.LIMIT),
+        ("write_then_crash", Cause.CRASH),
+        ("write_then_fail", Cause.FAILED),
+        ("write_then_bad_json", Cause.BAD_OUTPUT),
+    ],
+)
+def test_trapped_writes_are_gone(app: Application, export: str, cause: Cause) -> None:
+    """What a trapped invocation wrote is gone, whatever ended it, bad output too."""
+    app.load(export, invocation_timeout_ms=50, fuel_per_invocation=1_000_000_000)
+    outcome = app.host.invoke("hostile", TEXT, "x")
+
+    assert isinstance(outcome, fb.Trapped)
+    assert outcome.trap.cause is cause
+    assert app.kv.items("hostile") == {}
+    assert rows(app.db) == []
+
+
+def test_scopes_keep_their_own_data(app: Application) -> None:
+    """Two scopes see neither each other's KV nor each other's database."""
+    app.load("write_and_finish")
+    app.host.apply_filter(TEXT, "x", scope="site-1")
+
+    assert app.kv.items("hostile", scope="site-1") == {b"trace": b"x"}
+    assert rows(app.db, scope="site-1") == [(1,)]
+    assert app.kv.items("hostile", scope="site-2") == app.kv.items("hostile") == {}
+    assert rows(app.db, scope="site-2") == []
+
+
+class BrokenKv(MemoryKv):
+    """A store that takes writes and can't commit them."""
+
+    def session(self, identity: Identity) -> "BrokenSession":  # type: ignore[override]
+        """Return a session that fails at its end."""
+        return BrokenSession(super().session(identity))
+
+
+class BrokenSession:
+    """A session whose commit fails."""
+
+    def __init__(self, inner: Session) -> None:
+        self.answer = inner.answer
+        self.rollback = inner.rollback
+
+    def commit(self, deadline: float) -> NoReturn:
+        """Fail."""
+        raise fb.BackendError("the disk is full")
+
+
+def test_commit_failure_is_told() -> None:
+    """A commit that fails gives `Trapped(cause=COMMIT)` with the backend's reason."""
+    app = Application()
+    broken = fb.Host(
+        hooks=[TEXT],
+        functions=[fb.host_function("mail.send")(lambda to, subject: None)],
+        backends=fb.Backends(http=app.http, db=app.db, kv=BrokenKv()),
+    )
+    with broken, app.host:
+        broken.load_bytes(HOSTILE, manifest("write_and_finish", "text", "hostile", {}), grants="as-requested")
+        outcome = broken.invoke("hostile", TEXT, "x")
+
+    assert isinstance(outcome, fb.Trapped)
+    assert (outcome.trap.cause, outcome.trap.limit) == (Cause.COMMIT, None)
+    assert outcome.trap.detail == "kv: the disk is full"
