@@ -192,3 +192,12 @@ def run_signal_script(*arguments: str) -> None:
     )
 
     assert (done.returncode, done.stdout) == (0, "4 crashes, 4 traps\n"), done.stderr
+
+
+def test_small_address_space_is_said_and_works() -> None:
+    """Where no pool can be reserved, the host says so once and everything works, limits included."""
+    script = ROOT / "tests" / "small_address_space.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "Completed None\nTrapped fuel\nTrapped memory\n"), done.stderr
+    assert done.stderr.count("the address space is too small") == 1

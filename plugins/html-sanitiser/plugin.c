@@ -4,7 +4,7 @@
  * - The result is written anew. A `<` in it starts one of ALLOWED, spelt one way, or it is `&lt;`. So what a browser would make
  *   of broken markup in the input doesn't matter.
  * - Text is kept, but for what stands in script and style. Comments, doctypes and unfinished tags are dropped.
- * - Each tag that is opened is closed, and nothing else is: a comment can't close the page's own elements.
+ * - Each tag that is opened is closed, and no other closing tag comes out.
  * - The input is read once, forward only: the work grows with its length and no faster.
  */
 #include "arena.h"

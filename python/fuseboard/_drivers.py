@@ -7,6 +7,7 @@ be undone, by further effects, and lets it pass.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any, TypeVar
 
@@ -19,21 +20,29 @@ T = TypeVar("T")
 
 def drive(flow: Flow[T], report: Callable[[Outcome], None]) -> T:
     """Run a flow to its end on the calling thread and return what it returns."""
-    move: Callable[[Any], Effect] = flow.send
-    sent: Any = None
+    start = partial(flow.send, None)
     while True:
         try:
-            effect = move(sent)
-            move, sent = flow.send, _perform(effect, report)
+            return _drive(flow, start, report)
         except BaseException as error:
-            # Ctrl-C can come between any two instructions here, and the flow must learn of it.
-            if getgeneratorstate(flow) != GEN_CLOSED:
-                move, sent = flow.throw, error
-            elif isinstance(error, StopIteration):
-                value: T = error.value
-                return value
-            else:
+            if getgeneratorstate(flow) == GEN_CLOSED:
                 raise
+            start = partial(flow.throw, error)  # Ctrl-C came between two effects: the flow must learn of it
+
+
+def _drive(flow: Flow[T], start: Callable[[], Effect], report: Callable[[Outcome], None]) -> T:
+    try:
+        effect = start()
+        while True:
+            try:
+                result = _perform(effect, report)
+            except BaseException as error:  # noqa: BLE001  the flow decides, and re-raises what isn't its own
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
 
 
 def _perform(effect: Effect, report: Callable[[Outcome], None]) -> Any:

@@ -253,6 +253,7 @@ class Invocation:
         if isinstance(end, _core.Trapped):
             yield from self._roll_back()
             if end.cause == "saturated":
+                _log.warning("no room for an instance: %s", end.detail, extra=self._names())
                 return self._skipped(SkipReason.SATURATED)
             return self._trapped(_Fault(Cause(end.cause), end.limit, end.detail, end))
         try:

@@ -12,6 +12,8 @@ use crate::limits::{GROW_PAGE_FUEL, TABLE_ELEMENTS, TABLES};
 const WASM_STACK_BYTES: usize = 256 << 10;
 const FIBER_STACK_BYTES: usize = 512 << 10;
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
+/// What a memory without a pool reserves to grow into before it moves.
+const GROWTH_BYTES: u64 = 8 << 20;
 const BACKTRACE_FRAMES: usize = 32;
 
 /// What an engine is made for.
@@ -76,7 +78,7 @@ fn described(error: wt::Error) -> EngineError {
 
 fn on_demand() -> wt::Config {
     let mut config = base();
-    config.memory_reservation(0).memory_may_move(true);
+    config.memory_reservation(0).memory_may_move(true).memory_reservation_for_growth(GROWTH_BYTES);
     config
 }
 

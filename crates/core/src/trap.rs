@@ -25,7 +25,7 @@ pub enum Cause {
     BadPointer,
     /// [`crate::Execution::interrupt`] was called.
     Interrupted,
-    /// The pool had no room for the instance; nothing of the guest ran.
+    /// The pool, or the operating system, had no room for the instance; nothing of the guest ran.
     Saturated,
 }
 
@@ -118,13 +118,11 @@ fn cause_of(error: &wt::Error) -> (Cause, Option<Cow<'static, str>>, String) {
     if let Some(ended) = error.downcast_ref::<Ended>() {
         return (ended.cause, ended.limit.clone(), ended.detail.clone());
     }
-    if let Some(wt::Trap::OutOfFuel) = error.downcast_ref::<wt::Trap>() {
-        return (Cause::Limit, Some(limits::FUEL.into()), String::new());
+    match error.downcast_ref::<wt::Trap>() {
+        Some(wt::Trap::OutOfFuel) => (Cause::Limit, Some(limits::FUEL.into()), String::new()),
+        Some(trap) => (Cause::Crash, None, trap.to_string()),
+        None => (Cause::Saturated, None, printable(error.root_cause().to_string().as_bytes(), 512)),
     }
-    if error.is::<wt::PoolConcurrencyLimitError>() {
-        return (Cause::Saturated, None, "no room for another instance".into());
-    }
-    (Cause::Crash, None, printable(error.root_cause().to_string().as_bytes(), 512))
 }
 
 fn backtrace_of(error: &wt::Error) -> Vec<Frame> {
