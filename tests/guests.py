@@ -47,10 +47,16 @@ class Application:
         )
 
     def load(
-        self, export: str, *, hook: str = "text", wasm: bytes = HOSTILE, slug: str = "hostile", **server: object
+        self,
+        export: str,
+        *,
+        hook: str = "text",
+        wasm: bytes = HOSTILE,
+        slug: str = "hostile",
+        server: Mapping[str, object] | None = None,
     ) -> fb.Plugin:
         """Load an export of a module for one hook, with keys of `[server]`."""
-        return self.host.load_bytes(wasm, manifest(export, hook, slug, server), grants="as-requested")
+        return self.host.load_bytes(wasm, manifest(export, hook, slug, server or {}), grants="as-requested")
 
 
 def manifest(export: str, hook: str, slug: str, server: Mapping[str, object]) -> dict[str, object]:

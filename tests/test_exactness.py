@@ -24,10 +24,15 @@ def app() -> Iterator[Application]:
 def run(app: Application, export: str, value: int | str = "x", *, wasm: bytes = HOSTILE, **server: int) -> fb.Outcome:
     """Invoke an export once, with keys of `[server]`."""
     hook: fb.Filter[int] | fb.Filter[str] = NUMBER if isinstance(value, int) else TEXT
-    app.load(export, hook=hook.name, wasm=wasm, **server)
+    app.load(export, hook=hook.name, wasm=wasm, server=server)
     outcome = app.host.invoke("hostile", hook.name, value)
     app.host.unload("hostile")
     return outcome
+
+
+def assembled(text: str) -> bytes:
+    """Return the module that a text stands for."""
+    return bytes(wat2wasm(text))
 
 
 def limit_of(outcome: fb.Outcome) -> str | None:
@@ -100,7 +105,7 @@ def test_memory_is_exact(app: Application) -> None:
         run(
             app,
             "run",
-            wasm=wat2wasm(f"""(module (memory (export "memory") 1)
+            wasm=assembled(f"""(module (memory (export "memory") 1)
             (func (export "run") (drop (memory.grow (i32.const {pages})))))"""),
         )
         for pages in (1023, 1024)
@@ -129,7 +134,7 @@ def test_bulk_fill_above_the_fuel_left_trips(app: Application) -> None:
     fuel = int(ample.meters[Limit.FUEL].used)
     assert fuel > MIB
 
-    app.load("fill", hook="number", wasm=EXACT, fuel_per_invocation=MIB // 2)
+    app.load("fill", hook="number", wasm=EXACT, server={"fuel_per_invocation": MIB // 2})
     tripped = app.host.invoke("hostile", NUMBER, MIB)
 
     assert limit_of(tripped) == Limit.FUEL
@@ -185,7 +190,7 @@ def test_the_charge_trips_before_the_wait(app: Application) -> None:
 
 def test_the_operators_limits_go_over_the_manifests(app: Application) -> None:
     """`limits=` of a load replaces what the manifest asks for."""
-    app.load("fetch_9", http_fetches_per_invocation=9)
+    app.load("fetch_9", server={"http_fetches_per_invocation": 9})
     assert limit_of(app.host.invoke("hostile", TEXT, "x")) is None
     app.host.unload("hostile")
     manifest = {"manifest": 1, "slug": "hostile", "version": "1", "hooks": [{"name": "text", "export": "loop_forever"}]}

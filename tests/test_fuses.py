@@ -108,7 +108,7 @@ def check_trap(trap: fb.Trap, case: Case, hook: str, request_id: str) -> None:
 @pytest.mark.parametrize("case", [*ALWAYS, *BAD_VALUES], ids=name_of)
 def test_filter_gives_its_input_back(app: Application, case: Case) -> None:
     """A filter whose plugin traps returns the very object it was given, and the trap says everything."""
-    app.load(case.export, wasm=case.wasm, **dict(case.server))
+    app.load(case.export, wasm=case.wasm, server=dict(case.server))
     value = "the value, whatever happens"
     try:
         result = app.host.dispatch(TEXT, value, request_id="r-1", scope="site-1")
@@ -127,7 +127,7 @@ def test_filter_gives_its_input_back(app: Application, case: Case) -> None:
 @pytest.mark.parametrize("case", ALWAYS, ids=name_of)
 def test_action_counts_as_done(app: Application, case: Case) -> None:
     """An action whose plugin traps is logged and returns like any other."""
-    app.load(case.export, hook="event", wasm=case.wasm, **dict(case.server))
+    app.load(case.export, hook="event", wasm=case.wasm, server=dict(case.server))
     try:
         app.host.do_action(EVENT, "something happened", request_id="r-2", scope="site-1")
     finally:
@@ -142,7 +142,7 @@ def test_action_counts_as_done(app: Application, case: Case) -> None:
 @pytest.mark.parametrize("case", [*ALWAYS, *BAD_VALUES], ids=name_of)
 def test_filter_that_fails_closed_raises(app: Application, case: Case) -> None:
     """A filter declared `on_trap="raise"` gives no value at all, but the outcome."""
-    app.load(case.export, hook="text.closed", wasm=case.wasm, **dict(case.server))
+    app.load(case.export, hook="text.closed", wasm=case.wasm, server=dict(case.server))
     try:
         with pytest.raises(fb.HookFailed) as caught:
             app.host.apply_filter(CLOSED, "<script>", request_id="r-3", scope="site-1")

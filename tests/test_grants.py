@@ -57,7 +57,7 @@ def test_grants_are_frozen() -> None:
 def test_copies_and_pickles_are_equal_and_still_allow() -> None:
     """A copy of grants is equal to them and allows the same origins."""
     origin = parse_url("https://x.example.org:8443").origin
-    for other in (copy.deepcopy(ALL), pickle.loads(pickle.dumps(ALL))):  # noqa: S301 - our own pickle
+    for other in (copy.deepcopy(ALL), pickle.loads(pickle.dumps(ALL))):
         assert other == ALL
         assert other.allows_origin(origin)
 

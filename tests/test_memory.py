@@ -7,7 +7,7 @@ from guests import ROOT
 
 
 def test_memory_stays_flat() -> None:
-    """20,000 invocations, half of them trapped by every limit and crash in turn, leave the process as large as before."""
+    """20,000 invocations, half of them trapped by every limit and crash in turn, leave the process as it was."""
     script = ROOT / "benchmarks" / "memory.py"
     command = [sys.executable, str(script), "--invocations", "20000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

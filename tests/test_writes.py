@@ -46,7 +46,7 @@ def test_completed_writes_last(app: Application) -> None:
 )
 def test_trapped_writes_are_gone(app: Application, export: str, cause: Cause) -> None:
     """What a trapped invocation wrote is gone, whatever ended it, bad output too."""
-    app.load(export, invocation_timeout_ms=50, fuel_per_invocation=1_000_000_000)
+    app.load(export, server={"invocation_timeout_ms": 50, "fuel_per_invocation": 1_000_000_000})
     outcome = app.host.invoke("hostile", TEXT, "x")
 
     assert isinstance(outcome, fb.Trapped)
@@ -66,6 +66,11 @@ def test_scopes_keep_their_own_data(app: Application) -> None:
     assert rows(app.db, scope="site-2") == []
 
 
+@fb.host_function("mail.send")
+def send_mail(to: str, subject: str) -> None:
+    """Send nothing."""
+
+
 class BrokenKv(MemoryKv):
     """A store that takes writes and can't commit them."""
 
@@ -81,7 +86,7 @@ class BrokenSession:
         self.answer = inner.answer
         self.rollback = inner.rollback
 
-    def commit(self, deadline: float) -> NoReturn:
+    def commit(self, deadline: float) -> NoReturn:  # noqa: ARG002  the protocol's signature
         """Fail."""
         raise fb.BackendError("the disk is full")
 
@@ -91,7 +96,7 @@ def test_commit_failure_is_told() -> None:
     app = Application()
     broken = fb.Host(
         hooks=[TEXT],
-        functions=[fb.host_function("mail.send")(lambda to, subject: None)],
+        functions=[send_mail],
         backends=fb.Backends(http=app.http, db=app.db, kv=BrokenKv()),
     )
     with broken, app.host:

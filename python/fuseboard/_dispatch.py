@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from fuseboard._effects import Flow, Report
 from fuseboard._errors import HookFailed
-from fuseboard._invocation import Invocation, Request, Services
+from fuseboard._invocation import Invocation, Request
 from fuseboard._outcome import Completed, Dispatch, Outcome
+from fuseboard._sessions import Services
 
 if TYPE_CHECKING:
     from fuseboard._hooks import Hook

@@ -172,23 +172,14 @@ class _FunctionsSession:
         self._callbacks.clear()
 
     def _call(self, deadline: float) -> Call:
-        who = self._identity
-        return Call(
-            plugin=who.plugin,
-            hook=who.hook,
-            request_id=who.request_id,
-            scope=who.scope,
-            deadline=deadline,
-            _callbacks=self._callbacks,
-        )
+        return Call(**self._identity.names(), deadline=deadline, _callbacks=self._callbacks)
 
     def _run(self, callback: Callable[[], object]) -> None:
         try:
             callback()
         except Exception:  # the writes are lasting: nothing can be undone, and the others must still run
             who = self._identity
-            extra = {"plugin": who.plugin, "hook": who.hook, "request_id": who.request_id, "scope": who.scope}
-            _logger.exception("on_commit of plugin %s on %s failed", who.plugin, who.hook, extra=extra)
+            _logger.exception("on_commit of plugin %s on %s failed", who.plugin, who.hook, extra=who.names())
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Action(_Hook[T]):
         UsageError: the name, the type or `on_trap` can't be used.
     """
 
-    value_type: type[T] = cast("Any", None)
+    value_type: type[T] = cast("Any", None)  # noqa: RUF009  a cast does nothing
 
 
 Hook = Filter[Any] | Action[Any]

@@ -26,13 +26,14 @@ from fuseboard._errors import LoadError, ManifestError, UnknownHook, UnknownPlug
 from fuseboard._functions import Functions, HostFunction
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._hostcalls import BackendKind
-from fuseboard._invocation import Invocation, Request, Services
+from fuseboard._invocation import Invocation, Request
 from fuseboard._limits import LIMITS, Caps, Limit, Limits, ceiling_of
 from fuseboard._loading import Candidate, GrantsOrWord, Policy, Terms, TermsArguments
 from fuseboard._manifest import MANIFEST_NAME
 from fuseboard._outcome import Completed, Dispatch, Outcome, Trapped
 from fuseboard._plugin import Plugin, Subscriber
 from fuseboard._running import Running
+from fuseboard._sessions import Services
 from fuseboard._values import encode_context
 from fuseboard.backends import Backend, Backends
 
@@ -226,8 +227,8 @@ class Host:
             HookFailed: a plugin trapped or was skipped, and the filter is declared `on_trap="raise"`.
             UnknownHook, HookTypeError, HostClosed, UsageError: the caller's own mistakes.
         """
-        value = self._dispatch(self._declared(hook, Filter), value, **about).value
-        return value
+        result: Dispatch[T] = self._dispatch(self._declared(hook, Filter), value, **about)
+        return result.value
 
     @overload
     def do_action(self, hook: Action[T], value: T, **about: Unpack[About]) -> None: ...
@@ -322,7 +323,7 @@ class Host:
             return
         try:
             self._on_outcome(outcome)
-        except Exception:
+        except Exception:  # noqa: BLE001  the application's callback may raise anything; it is logged
             _log.exception("on_outcome failed for plugin %s on hook %s", outcome.plugin, outcome.hook)
 
     # ── loading ──────────────────────────────────────────────────────────────────────────────────

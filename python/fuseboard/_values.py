@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import math
 import uuid
@@ -23,7 +23,7 @@ UNWRITABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgsp
 """What encoders and decoders raise for a value that isn't theirs."""
 
 _WRITTEN_AS_TEXT: Final = (
-    bytes, bytearray, memoryview, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
+    bytes, bytearray, memoryview, dt.datetime, dt.date, dt.time, dt.timedelta,
     uuid.UUID, decimal.Decimal,
 )  # fmt: skip
 """What JSON shows as text: where the type says text, none of these may pass as such."""

@@ -15,8 +15,11 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
+import msgspec
+
+from fuseboard._grants import Grants
 from fuseboard._hostcalls import (
     Answer,
     AnswerCode,
@@ -37,9 +40,6 @@ from fuseboard._hostcalls import (
     KvSet,
     KvValue,
 )
-
-if TYPE_CHECKING:
-    from fuseboard._grants import Grants
 
 __all__ = [
     "Answer",
@@ -67,8 +67,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """On whose behalf a session works.
 
     Attributes:
@@ -84,6 +83,10 @@ class Identity:
     scope: str | None
     request_id: str
     grants: Grants
+
+    def names(self) -> dict[str, Any]:
+        """Return all but the grants, by name: what log records carry, and what a guest reads of its call."""
+        return {"plugin": self.plugin, "hook": self.hook, "request_id": self.request_id, "scope": self.scope}
 
 
 class Session(Protocol):

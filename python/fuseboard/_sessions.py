@@ -1,0 +1,82 @@
+"""The backends' sessions of one invocation: each opened at its first call, all ended together.
+
+Rules:
+* One session for each distinct backend object: a store that serves the database and KV commits once.
+* Commit in `COMMIT_ORDER`; the first that fails ends it, and the rest is rolled back.
+* A session is forgotten only when it has ended: an end that was interrupted is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from fuseboard._effects import Commit, Flow, Rollback
+from fuseboard._errors import BackendError
+from fuseboard._hostcalls import BackendKind
+from fuseboard._limits import Caps
+from fuseboard.backends import Backend, Identity, Session
+
+COMMIT_ORDER: Final[tuple[BackendKind, ...]] = ("db", "kv", "http", "functions")
+
+_log = logging.getLogger("fuseboard")
+
+
+class Services(NamedTuple):
+    """What all invocations of a host share.
+
+    Attributes:
+        backends: who serves each kind of host call.
+        caps: the operator's caps.
+        clock: monotonic time in seconds.
+        commit_seconds: what a commit may take, outside the invocation's own time.
+    """
+
+    backends: Mapping[BackendKind, Backend]
+    caps: Caps
+    clock: Callable[[], float]
+    commit_seconds: float
+
+
+class Sessions:
+    """What one invocation has open."""
+
+    __slots__ = ("_identity", "_open", "_services")
+
+    def __init__(self, identity: Identity, services: Services) -> None:
+        self._identity = identity
+        self._services = services
+        self._open: dict[int, Session] = {}
+
+    def of(self, kind: BackendKind) -> Session:
+        """Return the session that serves a kind of host call, opening it at the first."""
+        backend = self._services.backends[kind]
+        session = self._open.get(id(backend))
+        if session is None:
+            session = self._open[id(backend)] = backend.session(self._identity)
+        return session
+
+    def commit(self) -> Flow[str | None]:
+        """Commit all, and return what went wrong, or `None`. What isn't committed then is still open."""
+        for kind in COMMIT_ORDER:
+            backend = id(self._services.backends.get(kind))
+            session = self._open.get(backend)
+            if session is None:
+                continue
+            try:
+                yield Commit(session, self._services.clock() + self._services.commit_seconds)
+            except Exception as error:  # noqa: BLE001  a backend may raise anything; it is logged
+                _log.exception("the %s backend can't commit", kind, extra=self._identity.names())
+                return f"{kind}: {error.reason}" if isinstance(error, BackendError) else f"{kind}: the service failed"
+            del self._open[backend]
+        return None
+
+    def roll_back(self) -> Flow[None]:
+        """Roll back all that is open, in the order opposite to their opening."""
+        for backend, session in reversed(tuple(self._open.items())):
+            try:
+                yield Rollback(session)
+            except Exception:  # noqa: BLE001  a backend may raise anything; it is logged
+                _log.exception("a backend can't roll back", extra=self._identity.names())
+            del self._open[backend]
