@@ -200,4 +200,4 @@ def test_small_address_space_is_said_and_works() -> None:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "Completed None\nTrapped fuel\nTrapped memory\n"), done.stderr
-    assert done.stderr.count("the address space is too small") == 1
+    assert done.stderr.count("no pool for 64 instances of 256 MiB") == 1

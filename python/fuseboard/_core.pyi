@@ -7,6 +7,7 @@ without it. Guest text that comes out (details, logs, names) is capped and print
 
 from typing import Final, final
 
+__all__: Final[list[str]]
 LIMIT_NAMES: Final[list[str]]
 """The names of all limits, in the order of their numbers in the ABI."""
 IMPORT_MODULE: Final[str]
@@ -41,9 +42,9 @@ class Engine:
 
     def __new__(cls, memory_ceiling_bytes: int, slots: int) -> Engine: ...
     @property
-    def pooled(self) -> bool:
-        """Whether instances come from a pool. `False` where the address space is limited: each call then
-        costs some 10 µs more, and `slots` bounds nothing.
+    def pool_problem(self) -> str | None:
+        """Why instances don't come from a pool, or `None` where they do. Without one, as where the address
+        space is limited, each call costs some 10 µs more, and `slots` bounds nothing.
         """
 
 @final
@@ -117,8 +118,8 @@ class Execution:
     def interrupt(self) -> None:
         """End a running guest at its next pulse, with cause `interrupted`. From any thread."""
     def close(self) -> None:
-        """End the guest and give its memory back: at once, or at its next pulse where another thread is
-        moving it on. From any thread.
+        """End the guest and give its memory back: at once, or where another thread is moving it on, at its
+        next pulse or when that thread has its step. From any thread.
         """
 
 @final
@@ -186,7 +187,7 @@ class Trapped:
         """Fuel spent."""
     @property
     def fuel_exact(self) -> bool:
-        """`False` where `fuel` is a lower bound, at most a pulse low."""
+        """`False` where `fuel` is a lower bound: low by what was spent since the last call or pulse."""
     @property
     def memory_bytes(self) -> int:
         """The most memory held."""

@@ -102,12 +102,13 @@ class Host:
         self._ceilings = ceilings or Limits()
         memory_ceiling = ceiling_of(_SPEC[Limit.MEMORY], self._ceilings) * _SPEC[Limit.MEMORY].scale
         self._engine = _core.Engine(memory_ceiling, max_concurrent_invocations)
-        if not self._engine.pooled:
+        if self._engine.pool_problem:
             _log.warning(
-                "the address space is too small to reserve %d instances of %d MiB: each invocation costs some 10 µs "
-                "more, and memory alone bounds how many there are; lower max_concurrent_invocations or the ceiling",
+                "no pool for %d instances of %d MiB (%s): each invocation costs some 10 µs more, and memory alone "
+                "bounds how many there are; lower max_concurrent_invocations or the memory ceiling",
                 max_concurrent_invocations,
                 memory_ceiling >> 20,
+                self._engine.pool_problem,
             )
         self._caps = caps or Caps()
         self._on_outcome = on_outcome

@@ -29,6 +29,7 @@ _HOSTS_OWN_HEADERS: Final = frozenset({
     "connection", "content-length", "host", "keep-alive", "proxy-authenticate", "proxy-authorization",
     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id",
 })  # fmt: skip
+_MAX_REASON: Final = 1024
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 _BODY_HEADERS: Final = frozenset({"content-encoding", "content-language", "content-type"})
 
@@ -54,8 +55,8 @@ class Reply(NamedTuple):
 
 
 def error_reply(code: int, reason: str) -> Reply:
-    """Return the reply for an error: the code, and `{"reason": ...}` as its head."""
-    return Reply(code, msgspec.json.encode({"reason": reason}))
+    """Return the reply for an error: the code, and `{"reason": ...}`, cut at 1,024 characters, as its head."""
+    return Reply(code, msgspec.json.encode({"reason": reason[:_MAX_REASON]}))
 
 
 class BadRequestError(Exception):

@@ -245,7 +245,7 @@ def requests_of(capabilities: Grants) -> dict[BackendKind, object]:
 def _compiled(candidate: Candidate, manifest: Manifest, policy: Policy) -> _core.Module:
     wasm = candidate.wasm if candidate.wasm is not None else _read_module(candidate, manifest, policy.caps)
     if len(wasm) > policy.caps.module_bytes:
-        problem = f"the module has {len(wasm)} bytes; the most is {policy.caps.module_bytes}"
+        problem = f"the module has more than {policy.caps.module_bytes} bytes, the most that the host takes"
         raise ModuleError(problem, slug=manifest.slug, path=_module_path(candidate, manifest))
     return _core.Module(policy.engine, wasm)
 

@@ -49,7 +49,7 @@ class Meter(NamedTuple):
         ceiling: the plugin's limit, in `unit`.
         unit: `"bytes"`, `"fuel"`, `"ms"` or `"count"`.
         exact: `False` where `used` is a lower bound: fuel after a crash, or after growth that doesn't fit the memory
-            limit, is at most 20,000 low.
+            limit, lacks what was spent since the last call or loop.
     """
 
     used: float

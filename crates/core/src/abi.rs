@@ -164,12 +164,12 @@ async fn host_log(mut caller: Context<'_>, level: i32, text: Range) -> wt::Resul
     }
     text.check(&mut caller, "host_log")?;
     let room = caller.data().log_room(text.length);
-    charge(&mut caller, BYTE_FUEL * room as u64)?;
+    charge(&mut caller, BYTE_FUEL * room.unwrap_or(0) as u64)?;
     let (memory, guest) = memory(&mut caller)?.data_and_store_mut(&mut caller);
-    if room > 0 || text.length == 0 {
+    if let Some(room) = room {
         guest.log(level.unsigned_abs() as u8, text.first(room).bytes(memory));
     }
-    if room < text.length {
+    if room != Some(text.length) {
         guest.log_is_full();
     }
     Ok(())
@@ -250,10 +250,16 @@ async fn pulse() {
 
 /// Parks the guest until the host call is answered.
 async fn park(caller: &mut Context<'_>, call: HostCall) -> wt::Result<Answer> {
-    let exchange = caller.data().exchange.clone();
-    exchange.cells().call = Some(call);
+    let Guest { exchange, deadline, meter, .. } = caller.data();
+    let (exchange, deadline) = (exchange.clone(), *deadline);
+    {
+        let mut cells = exchange.cells();
+        cells.memory_bytes = meter.used();
+        cells.call = Some(call);
+    }
     let reply = poll_fn(|_| exchange.cells().reply.take().map_or(Poll::Pending, Poll::Ready)).await;
     match reply {
+        Reply::Answer(_) if Instant::now() >= deadline => Err(Ended::out_of_time()),
         Reply::Answer(answer) => Ok(answer),
         Reply::Trip(limit) => Err(Ended::tripped(limit, "")),
     }

@@ -42,7 +42,7 @@ pub struct Engine {
     pub(crate) inner: wt::Engine,
     pub(crate) linker: wt::Linker<Guest>,
     config: EngineConfig,
-    pooled: bool,
+    pool_problem: Option<String>,
 }
 
 impl Engine {
@@ -51,13 +51,13 @@ impl Engine {
     /// # Errors
     /// The platform has no compiler, or the ABI can't be linked.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        let (inner, pooled) = match wt::Engine::new(&pooling(config)) {
-            Ok(inner) => (inner, true),
-            Err(_) => (wt::Engine::new(&on_demand()).map_err(described)?, false),
+        let (inner, pool_problem) = match wt::Engine::new(&pooling(config)) {
+            Ok(inner) => (inner, None),
+            Err(error) => (wt::Engine::new(&on_demand()).map_err(described)?, Some(format!("{error:#}"))),
         };
         let mut linker = wt::Linker::new(&inner);
         abi::link(&mut linker).map_err(described)?;
-        Ok(Self { inner, linker, config, pooled })
+        Ok(Self { inner, linker, config, pool_problem })
     }
 
     /// What the engine was made for.
@@ -65,10 +65,10 @@ impl Engine {
         self.config
     }
 
-    /// Whether instances come from the pool. Without it each costs some 10 µs more, and nothing but
-    /// memory bounds how many there are.
-    pub fn is_pooled(&self) -> bool {
-        self.pooled
+    /// Why instances don't come from a pool, or `None` where they do. Without it each costs some 10 µs
+    /// more, and nothing but memory bounds how many there are.
+    pub fn pool_problem(&self) -> Option<&str> {
+        self.pool_problem.as_deref()
     }
 }
 

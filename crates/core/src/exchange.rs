@@ -54,13 +54,15 @@ pub(crate) struct Exchange {
 pub(crate) struct Cells {
     pub(crate) slice_started: Instant,
     pub(crate) call: Option<HostCall>,
+    /// What the guest held when it parked.
+    pub(crate) memory_bytes: usize,
     pub(crate) reply: Option<Reply>,
     pub(crate) logs: Vec<LogLine>,
 }
 
 impl Exchange {
     pub(crate) fn new() -> Self {
-        let cells = Cells { slice_started: Instant::now(), call: None, reply: None, logs: Vec::new() };
+        let cells = Cells { slice_started: Instant::now(), call: None, memory_bytes: 0, reply: None, logs: Vec::new() };
         Self { cells: Mutex::new(cells), interrupted: AtomicBool::new(false) }
     }
 

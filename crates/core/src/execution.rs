@@ -19,7 +19,7 @@ use wasmtime as wt;
 
 use crate::exchange::{Answer, Exchange, HostCall, LogLine, Reply};
 use crate::guest::{Buffers, Guest};
-use crate::limits::{Caps, LATER_SLICE, Limits, PULSE_FUEL};
+use crate::limits::{Caps, LATER_SLICE, Limits, MUCH_MEMORY_BYTES, PULSE_FUEL};
 use crate::memory::MemoryMeter;
 use crate::module::{Module, ModuleError};
 use crate::trap::{Cause, Ended, Trap};
@@ -49,7 +49,7 @@ pub struct Input {
 pub struct Usage {
     /// Fuel spent.
     pub fuel: u64,
-    /// Whether `fuel` is exact; else it is a lower bound, at most a pulse low.
+    /// Whether `fuel` is exact; else it is a lower bound, low by what was spent since the last call or pulse.
     pub fuel_is_exact: bool,
     /// The most memory held, in bytes. Memory never shrinks.
     pub memory_bytes: usize,
@@ -97,7 +97,9 @@ type Run = Pin<Box<dyn Future<Output = Report> + Send>>;
 pub struct Execution {
     module: Arc<Module>,
     exchange: Arc<Exchange>,
+    /// Whether there is a [`Turn`]. A mutex's guard would do, but can't be sent to where the GIL isn't held.
     taken: AtomicBool,
+    closed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -149,6 +151,7 @@ impl Entry {
             memory_export: self.module.memory,
             memory: None,
             logged_bytes: 0,
+            logged_lines: 0,
             log_full_said: false,
         };
         let run = run(self.module.clone(), self.export, guest, self.limits.fuel);
@@ -156,6 +159,7 @@ impl Entry {
             module: self.module.clone(),
             exchange,
             taken: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             state: Mutex::new(State { run: Some(Box::pin(run)), waits: false, fresh: true }),
         }
     }
@@ -176,7 +180,7 @@ impl Execution {
     /// # Errors
     /// [`MoveError::Busy`]: another caller has it. Never waits.
     pub fn turn(&self) -> Result<Turn<'_>, MoveError> {
-        if self.taken.swap(true, Ordering::Acquire) {
+        if self.taken.swap(true, Ordering::SeqCst) {
             return Err(MoveError::Busy);
         }
         Ok(Turn { execution: self })
@@ -187,23 +191,22 @@ impl Execution {
         self.exchange.interrupt();
     }
 
-    /// Ends the guest at once and gives its memory back; where another thread moves it on just now,
-    /// at its next pulse. From any thread.
+    /// Ends the guest at once and gives its memory back; where another thread moves it on just now, at
+    /// its next pulse or when that thread's turn ends. From any thread.
     pub fn close(&self) {
-        match self.turn() {
-            Ok(turn) => drop(turn.execution.state().run.take()),
-            Err(_) => self.interrupt(),
-        }
+        self.closed.store(true, Ordering::SeqCst);
+        self.interrupt();
+        drop(self.turn());
     }
 
-    /// Whether the next slice is the first since the guest began or was answered.
-    pub fn is_fresh(&self) -> bool {
-        self.state().fresh
+    /// Whether the guest has completed, trapped or been closed.
+    pub fn has_ended(&self) -> bool {
+        self.state().run.is_none()
     }
 
-    /// See [`Module::starts_detached`].
-    pub fn starts_detached(&self) -> bool {
-        self.module.starts_detached()
+    /// Whether [`Execution::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -218,11 +221,31 @@ pub struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.execution.taken.store(false, Ordering::Release);
+        let execution = self.execution;
+        if execution.is_closed() {
+            drop(execution.state().run.take());
+        }
+        execution.taken.store(false, Ordering::SeqCst);
+        // Closed between the look and the release: whoever closed it found the turn taken.
+        if execution.is_closed() && execution.state().run.is_some() {
+            drop(execution.turn());
+        }
     }
 }
 
 impl Turn<'_> {
+    /// Whether the next slice is the first since the guest began or was answered.
+    pub fn is_fresh(&self) -> bool {
+        self.execution.state().fresh
+    }
+
+    /// Whether a driver that holds a lock should give it up before the first slice: the module doesn't
+    /// behave, see [`Module::starts_detached`], or the guest holds much memory, which takes time to give back.
+    pub fn starts_detached(&self) -> bool {
+        let holds_much = self.execution.exchange.cells().memory_bytes > MUCH_MEMORY_BYTES;
+        holds_much || self.execution.module.starts_detached()
+    }
+
     /// Checks that the execution runs, or can begin to.
     ///
     /// # Errors
@@ -296,14 +319,14 @@ impl Turn<'_> {
         self.execution.exchange.cells().slice_started = now;
         let polled = match &mut state.run {
             Some(run) => poll(run),
-            None => Err(Trap::from_panic(&"the execution has ended")),
+            None => return Step { kind: StepKind::Running, logs: Vec::new() },
         };
         let kind = match polled {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready((Ok(output), usage))) => Some(StepKind::Completed(output, usage)),
             Ok(Poll::Ready((Err(trap), usage))) => Some(StepKind::Trapped(trap, usage)),
             Err(trap) => {
-                // What a panic left behind can't be trusted to be dropped.
+                // What a panic left behind can't be trusted to be dropped: its slot is lost.
                 std::mem::forget(state.run.take());
                 Some(StepKind::Trapped(trap, Usage::default()))
             }
@@ -337,8 +360,12 @@ async fn run(module: Arc<Module>, export: wt::ModuleExport, guest: Guest, fuel: 
     };
     let result = fuelled.and(result);
     let left = store.get_fuel().unwrap_or(0);
-    // The one unit held back is gone: the guest ran past its last unit without looking at the meter.
-    let result = result.and_then(|()| if left == 0 { Err(Ended::out_of_fuel()) } else { Ok(()) });
+    let result = result.and_then(|()| match left {
+        // The one unit held back is gone: the guest ran past its last unit without looking at the meter.
+        0 => Err(Ended::out_of_fuel()),
+        _ if Instant::now() >= deadline => Err(Ended::out_of_time()),
+        _ => Ok(()),
+    });
     let result = result.map_err(|error| Trap::from_error(&error));
     let usage = Usage {
         fuel: fuel.saturating_sub(left.saturating_sub(1)),

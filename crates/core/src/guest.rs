@@ -6,7 +6,7 @@ use std::time::Instant;
 use wasmtime as wt;
 
 use crate::exchange::{Exchange, LogLine};
-use crate::limits::Caps;
+use crate::limits::{Caps, LOG_LINES};
 use crate::memory::MemoryMeter;
 use crate::text::printable;
 
@@ -23,6 +23,7 @@ pub(crate) struct Guest {
     pub(crate) memory_export: wt::ModuleExport,
     pub(crate) memory: Option<wt::Memory>,
     pub(crate) logged_bytes: usize,
+    pub(crate) logged_lines: usize,
     pub(crate) log_full_said: bool,
 }
 
@@ -51,14 +52,17 @@ impl Buffers {
 }
 
 impl Guest {
-    /// Returns how many of `length` bytes the log still takes.
-    pub(crate) fn log_room(&self, length: usize) -> usize {
-        length.min(self.caps.log_bytes - self.logged_bytes)
+    /// Returns how many of `length` bytes the log still takes; `None` where it takes no line at all.
+    pub(crate) fn log_room(&self, length: usize) -> Option<usize> {
+        let room = length.min(self.caps.log_bytes - self.logged_bytes);
+        let takes_line = self.logged_lines < LOG_LINES && (room > 0 || length == 0);
+        takes_line.then_some(room)
     }
 
     /// Logs a text, of which [`Guest::log_room`] said that it fits.
     pub(crate) fn log(&mut self, level: u8, text: &[u8]) {
         self.logged_bytes += text.len();
+        self.logged_lines += 1;
         let line = LogLine { level, text: printable(text, text.len()) };
         self.exchange.cells().logs.push(line);
     }
@@ -67,7 +71,7 @@ impl Guest {
     pub(crate) fn log_is_full(&mut self) {
         if !std::mem::replace(&mut self.log_full_said, true) {
             let text = format!(
-                "the log is full: what goes beyond {} bytes in this invocation is dropped",
+                "the log is full: what goes beyond {} bytes or {LOG_LINES} lines in this invocation is dropped",
                 self.caps.log_bytes
             );
             self.exchange.cells().logs.push(LogLine { level: WARNING, text });

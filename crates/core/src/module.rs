@@ -1,18 +1,15 @@
 //! A guest that was scanned, compiled, audited and linked.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use wasmtime as wt;
 
-use crate::abi::{IMPORT_MODULE, IMPORTS};
 use crate::engine::Engine;
 use crate::guest::Guest;
-use crate::limits::SLOW_FIRST_SLICE;
+use crate::limits::{PROBATION, SLOW_FIRST_SLICE};
 use crate::scan;
-use crate::text::printable;
-
-const NAME_BYTES: usize = 128;
+use crate::text::{NAME_BYTES, printable, quoted};
 
 /// Why a file can't be a plugin: every problem that was found, in plain words.
 #[derive(Debug)]
@@ -40,7 +37,8 @@ pub struct Module {
     pub(crate) pre: wt::InstancePre<Guest>,
     pub(crate) memory: wt::ModuleExport,
     pub(crate) initialize: Option<wt::ModuleExport>,
-    starts_detached: AtomicBool,
+    /// First slices that are still to run detached.
+    detached: AtomicU32,
 }
 
 impl Module {
@@ -54,14 +52,15 @@ impl Module {
             return Err(what.to_owned().into());
         }
         refuse(scan::scan(wasm, engine.config().memory_ceiling_bytes))?;
-        let compiled = wt::Module::from_binary(&engine.inner, wasm).map_err(|error| described(&error))?;
+        let compiled =
+            wt::Module::from_binary(&engine.inner, wasm).map_err(|error| described("does not compile", &error))?;
         refuse(audit(&compiled))?;
-        let pre = engine.linker.instantiate_pre(&compiled).map_err(|error| described(&error))?;
+        let pre = engine.linker.instantiate_pre(&compiled).map_err(|error| described("does not fit ABI 1", &error))?;
         let Some(memory) = compiled.get_export_index("memory") else {
             return Err("exports no memory".to_owned().into());
         };
         let initialize = compiled.get_export_index("_initialize");
-        Ok(Self { pre, memory, initialize, starts_detached: AtomicBool::new(true) })
+        Ok(Self { pre, memory, initialize, detached: AtomicU32::new(1) })
     }
 
     /// The names of the ABI's imports that the module uses.
@@ -76,7 +75,10 @@ impl Module {
         };
         match found.func() {
             Some(ty) if ty.params().len() + ty.results().len() == 0 => None,
-            _ => Some(format!("export {} must be a function without parameters and results", quoted(name))),
+            _ => Some(format!(
+                "exports {} as something else than a function without parameters and results",
+                quoted(name)
+            )),
         }
     }
 
@@ -91,14 +93,19 @@ impl Module {
             .collect()
     }
 
-    /// Whether a driver that holds a lock (Python's GIL) should give it up before the first slice: the
-    /// last first slice of this module took long, or there was none yet.
+    /// Whether a driver that holds a lock (Python's GIL) should give it up before the first slice: a first
+    /// slice of this module took long, and not enough others have been quick since; or there was none yet.
     pub fn starts_detached(&self) -> bool {
-        self.starts_detached.load(Ordering::Relaxed)
+        self.detached.load(Ordering::Relaxed) > 0
     }
 
+    /// Takes note of a first slice. A race between two threads costs one count.
     pub(crate) fn first_slice_took(&self, time: Duration) {
-        self.starts_detached.store(time > SLOW_FIRST_SLICE, Ordering::Relaxed);
+        let left = match self.detached.load(Ordering::Relaxed) {
+            _ if time > SLOW_FIRST_SLICE => PROBATION,
+            left => left.saturating_sub(1),
+        };
+        self.detached.store(left, Ordering::Relaxed);
     }
 }
 
@@ -106,47 +113,15 @@ fn refuse(problems: Vec<String>) -> Result<(), ModuleError> {
     if problems.is_empty() { Ok(()) } else { Err(ModuleError { problems }) }
 }
 
-fn described(error: &wt::Error) -> ModuleError {
-    printable(format!("does not compile: {error:#}").as_bytes(), 1024).into()
+fn described(what: &str, error: &wt::Error) -> ModuleError {
+    printable(format!("{what}: {error:#}").as_bytes(), 1024).into()
 }
 
-fn quoted(name: &str) -> String {
-    format!("{:?}", printable(name.as_bytes(), NAME_BYTES))
-}
-
+/// What the scan can't see, as it needs types.
 fn audit(module: &wt::Module) -> Vec<String> {
-    let mut problems: Vec<String> = module.imports().filter_map(|import| import_problem(&import)).collect();
-    match module.get_export("memory") {
-        None => problems.push(r#"exports no memory named "memory""#.into()),
-        Some(wt::ExternType::Memory(_)) => {}
-        Some(_) => problems.push(r#"export "memory" must be a memory"#.into()),
-    }
-    if module.get_export("_start").is_some() {
-        problems.push(r#"is a program (it exports "_start"); build a reactor, e.g. with -mexec-model=reactor"#.into());
-    }
-    if let Some(initialize) = module.get_export("_initialize") {
-        let is_plain = initialize.func().is_some_and(|ty| ty.params().len() + ty.results().len() == 0);
-        if !is_plain {
-            problems.push(r#"export "_initialize" must be a function without parameters and results"#.into());
-        }
-    }
-    problems
-}
-
-fn import_problem(import: &wt::ImportType<'_>) -> Option<String> {
-    let (from, name) = (import.module(), import.name());
-    if from != IMPORT_MODULE {
-        return Some(format!(
-            "imports {} from {}; plugins import from {IMPORT_MODULE:?} only",
-            quoted(name),
-            quoted(from)
-        ));
-    }
-    if !IMPORTS.contains(&name) {
-        return Some(format!("imports {}, which ABI 1 does not have", quoted(name)));
-    }
-    if import.ty().func().is_none() {
-        return Some(format!("imports {} as something else than a function", quoted(name)));
-    }
-    None
+    let initialize = module.get_export("_initialize");
+    let is_plain =
+        initialize.is_none_or(|export| export.func().is_some_and(|ty| ty.params().len() + ty.results().len() == 0));
+    let problem = r#"exports "_initialize" as something else than a function without parameters and results"#;
+    if is_plain { Vec::new() } else { vec![problem.into()] }
 }

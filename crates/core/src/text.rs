@@ -1,5 +1,8 @@
 //! Makes a guest's text fit for logs, terminals and errors.
 
+/// The most of a name that is shown, in bytes.
+pub(crate) const NAME_BYTES: usize = 128;
+
 /// Returns at most `max` bytes of a guest's text, in which nothing can move a cursor, start a line
 /// or turn the writing direction: such characters are written as `\u{…}`, a cut ends in `…`.
 pub(crate) fn printable(bytes: &[u8], max: usize) -> String {
@@ -19,6 +22,11 @@ pub(crate) fn printable(bytes: &[u8], max: usize) -> String {
         text.push('…');
     }
     text
+}
+
+/// Returns a name of the guest's in quotes, capped and printable.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", printable(name.as_bytes(), NAME_BYTES))
 }
 
 fn is_plain(character: char) -> bool {

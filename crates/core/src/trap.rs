@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use wasmtime as wt;
 
 use crate::limits;
-use crate::text::printable;
-
-const NAME_BYTES: usize = 128;
+use crate::text::{NAME_BYTES, printable};
 
 /// Why an execution was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +106,7 @@ impl Trap {
     }
 
     /// Whether the fuel spent is known exactly: a guest that crashes, or asks for memory that it
-    /// doesn't get, takes what it spent since the last call or pulse along.
+    /// doesn't get, takes what it spent since the last call, loop or pulse along.
     pub(crate) fn fuel_is_exact(&self) -> bool {
         self.cause != Cause::Crash && self.limit.as_deref() != Some(limits::MEMORY)
     }
@@ -118,11 +116,18 @@ fn cause_of(error: &wt::Error) -> (Cause, Option<Cow<'static, str>>, String) {
     if let Some(ended) = error.downcast_ref::<Ended>() {
         return (ended.cause, ended.limit.clone(), ended.detail.clone());
     }
-    match error.downcast_ref::<wt::Trap>() {
-        Some(wt::Trap::OutOfFuel) => (Cause::Limit, Some(limits::FUEL.into()), String::new()),
-        Some(trap) => (Cause::Crash, None, trap.to_string()),
-        None => (Cause::Saturated, None, printable(error.root_cause().to_string().as_bytes(), 512)),
+    if let Some(wt::Trap::OutOfFuel) = error.downcast_ref::<wt::Trap>() {
+        return (Cause::Limit, Some(limits::FUEL.into()), String::new());
     }
+    let cause = if is_lack_of_room(error) { Cause::Saturated } else { Cause::Crash };
+    (cause, None, printable(error.root_cause().to_string().as_bytes(), 512))
+}
+
+fn is_lack_of_room(error: &wt::Error) -> bool {
+    let out_of_memory = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory)
+    };
+    error.is::<wt::PoolConcurrencyLimitError>() || error.chain().any(out_of_memory)
 }
 
 fn backtrace_of(error: &wt::Error) -> Vec<Frame> {

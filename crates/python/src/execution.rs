@@ -76,6 +76,15 @@ impl Execution {
     }
 }
 
+impl Drop for Execution {
+    /// Gives the guest's memory back without the GIL: it can take milliseconds.
+    fn drop(&mut self) {
+        if !self.inner.has_ended() {
+            Python::try_attach(|py| py.detach(|| self.inner.close()));
+        }
+    }
+}
+
 impl Execution {
     fn move_on(
         &self,
@@ -84,17 +93,21 @@ impl Execution {
     ) -> PyResult<Py<PyAny>> {
         let turn = self.inner.turn().map_err(misused)?;
         prepare(&turn).map_err(misused)?;
-        to_python(py, slices(py, &turn, self.inner.is_fresh(), self.inner.starts_detached()))
+        let step = slices(py, &turn);
+        if self.inner.is_closed() {
+            py.detach(|| drop(turn));
+        }
+        to_python(py, step)
     }
 }
 
 /// Runs the first slice, with the GIL held where the module is known to behave, and one later slice
 /// without it where the guest isn't through by then.
-fn slices(py: Python<'_>, turn: &core::Turn<'_>, is_fresh: bool, starts_detached: bool) -> core::Step {
-    if !is_fresh {
+fn slices(py: Python<'_>, turn: &core::Turn<'_>) -> core::Step {
+    if !turn.is_fresh() {
         return py.detach(|| turn.later_slice());
     }
-    let first = if starts_detached { py.detach(|| turn.first_slice()) } else { turn.first_slice() };
+    let first = if turn.starts_detached() { py.detach(|| turn.first_slice()) } else { turn.first_slice() };
     match first.kind {
         core::StepKind::Running => py.detach(|| turn.later_slice()).after(first.logs),
         _ => first,

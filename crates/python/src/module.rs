@@ -24,8 +24,8 @@ impl Engine {
     }
 
     #[getter]
-    fn pooled(&self) -> bool {
-        self.inner.is_pooled()
+    fn pool_problem(&self) -> Option<&str> {
+        self.inner.pool_problem()
     }
 }
 

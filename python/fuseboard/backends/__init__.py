@@ -107,7 +107,11 @@ class Session(Protocol):
         """
 
     def rollback(self) -> None:
-        """Forget the session's writes and end it. Called after a failed commit too, so it may be called twice."""
+        """Forget the session's writes and end it.
+
+        Called after a failed commit too, and again where it was interrupted; after a commit that succeeded it
+        does nothing.
+        """
 
 
 class Backend(Protocol):
