@@ -7,7 +7,26 @@ without it. Guest text that comes out (details, logs, names) is capped and print
 
 from typing import Final, final
 
-__all__: Final[list[str]]
+__all__ = [
+    "BOUNDS",
+    "BYTE_FUEL",
+    "Completed",
+    "Engine",
+    "Entry",
+    "Execution",
+    "GROW_PAGE_FUEL",
+    "HOST_CALLS",
+    "HOST_CALL_FUEL",
+    "IMPORTS",
+    "IMPORT_FUEL",
+    "IMPORT_MODULE",
+    "LIMIT_NAMES",
+    "Module",
+    "Running",
+    "Suspended",
+    "Trapped",
+]
+
 LIMIT_NAMES: Final[list[str]]
 """The names of all limits, in the order of their numbers in the ABI."""
 IMPORT_MODULE: Final[str]
