@@ -144,7 +144,7 @@ def test_tables_agree() -> None:
 
 
 def longest_gap(module: _core.Module, export: str) -> float:
-    """Return a ticking sibling thread's longest pause, in seconds, beside 1 s of a hostile guest."""
+    """Return a ticking sibling thread's longest pause, in seconds, beside 0.4 s of a hostile guest."""
     stop, gaps = threading.Event(), [0.0]
 
     def tick() -> None:
@@ -157,7 +157,7 @@ def longest_gap(module: _core.Module, export: str) -> float:
 
     sibling = threading.Thread(target=tick)
     sibling.start()
-    for _ in range(5):
+    for _ in range(2):
         finish(begin(module, export, seconds=0.2))
     stop.set()
     sibling.join()
@@ -166,12 +166,12 @@ def longest_gap(module: _core.Module, export: str) -> float:
 
 @pytest.mark.parametrize("export", ["loop_forever", "loop_over_import", "loop_over_log", "touch_pages", "bulk_fill"])
 def test_sibling_thread_is_not_held_up(module: _core.Module, export: str) -> None:
-    """Beside each hostile loop a sibling thread's longest gap is at most 10 ms, in the best of three tries.
+    """Beside each hostile loop a sibling thread's longest gap is at most 10 ms, in the best of five tries.
 
     The best, as the machine itself may pause a thread for longer; a guest that held the GIL would do so in
     every try, by its whole deadline of 200 ms.
     """
-    assert min(longest_gap(module, export) for _ in range(3)) <= 0.010
+    assert min(longest_gap(module, export) for _ in range(5)) <= 0.010
 
 
 @pytest.mark.parametrize("when", ["never", "before", "after", "on and off"])
