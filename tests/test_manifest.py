@@ -17,13 +17,13 @@ from fuseboard._limits import LIMITS, Limits
 from fuseboard._manifest import (
     MAX_MANIFEST_BYTES,
     MAX_PROBLEMS,
-    MAX_SETTINGS_DEPTH,
     HookEntry,
     Manifest,
     manifest_path,
     parse_manifest,
     read_manifest,
 )
+from fuseboard._settings import MAX_SETTINGS_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable

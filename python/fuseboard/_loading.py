@@ -28,11 +28,10 @@ from fuseboard._manifest import (
     Manifest,
     manifest_path,
     parse_manifest,
-    plain_settings,
     read_manifest,
-    settings_problems,
 )
 from fuseboard._plugin import Plugin, Subscriber
+from fuseboard._settings import plain_settings, settings_problems
 
 GrantsOrWord = Grants | Literal["as-requested"] | None
 

@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -24,9 +23,9 @@ from fuseboard._errors import MISSING, ManifestError, near_miss
 from fuseboard._grants import GRANT_CHECKS, Grants
 from fuseboard._hooks import HOOK_NAME
 from fuseboard._limits import LIMITS, Limits, LimitSpec, ceiling_of, range_problem
+from fuseboard._settings import INT64, below, kind_of, plain_settings, settings_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 MANIFEST_NAME: Final = "plugin.toml"
@@ -36,24 +35,10 @@ DEFAULT_MODULE: Final = "plugin.wasm"
 DEFAULT_PRIORITY: Final = 10
 MAX_PRIORITY: Final = 1000
 MAX_MANIFEST_BYTES: Final = 1 << 20
-MAX_SETTINGS_DEPTH: Final = 32
-MAX_SETTINGS_VALUES: Final = 100_000
 MAX_PROBLEMS: Final = 100
 MAX_KEY_PARTS: Final = 32
 
 SLUG: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
-
-_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_INT64: Final = 1 << 63
-_KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
-    (bool, "a boolean"),
-    (str, "text"),
-    ((int, float), "a number"),
-    ((list, tuple), "an array"),
-    (Mapping, "a table"),
-    ((date, time), "a date or time"),
-    (type(None), "null"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,86 +171,6 @@ def _manifest(values: dict[str, Any]) -> Manifest:
     )
 
 
-def settings_problems(settings: object, field: str = "settings") -> Iterator[tuple[str, object, str]]:
-    """Yield field, value and problem of everything that keeps settings from being a JSON object."""
-    if not isinstance(settings, Mapping):
-        yield field, settings, f"must be a table, not {_kind(settings)}"
-        return
-    for count, (inner, value, depth) in enumerate(_walk(field, settings, 1)):
-        if count > MAX_SETTINGS_VALUES:
-            yield field, MISSING, f"must hold at most {MAX_SETTINGS_VALUES} values"
-            return
-        if problem := _json_problem(value, depth):
-            yield inner, value, problem
-
-
-def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a deep copy, in dicts and lists, of settings without problems."""
-    return {key: _plain(value) for key, value in settings.items()}
-
-
-def _plain(value: object) -> object:
-    match value:
-        case Mapping():
-            return plain_settings(value)
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case _:
-            return value
-
-
-def _walk(field: str, value: object, depth: int) -> Iterator[tuple[str, object, int]]:
-    yield field, value, depth
-    if depth > MAX_SETTINGS_DEPTH:
-        return
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _walk(_below(field, key), item, depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _walk(f"{field}[{index}]", item, depth + 1)
-
-
-def _json_problem(value: object, depth: int) -> str | None:
-    match value:
-        case Mapping() | list() | tuple():
-            return _container_problem(value, depth)
-        case None | bool():
-            return None
-        case str():
-            is_json, problem = _is_unicode(value), "must be text that UTF-8 can hold"
-        case int():
-            is_json, problem = -_INT64 <= value < _INT64, "must fit into 64 bits; write it as text"
-        case float():
-            is_json, problem = math.isfinite(value), "must be finite: JSON has no NaN and no infinities"
-        case date() | time():
-            is_json, problem = False, f"JSON has no dates and times: write it as text, {str(value)!r}"
-        case _:
-            is_json, problem = False, f"must be a JSON value, not {_kind(value)}"
-    return None if is_json else problem
-
-
-def _container_problem(value: Iterable[object], depth: int) -> str | None:
-    if depth > MAX_SETTINGS_DEPTH:
-        return f"is nested deeper than {MAX_SETTINGS_DEPTH} levels"
-    keys = value if isinstance(value, Mapping) else ()
-    return next((problem for key in keys if (problem := _key_problem(key))), None)
-
-
-def _key_problem(key: object) -> str | None:
-    if not isinstance(key, str):
-        return f"has a key that is {_kind(key)}; keys must be text"
-    return None if _is_unicode(key) else f"has a key that UTF-8 can't hold: {_shown(key)}"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class _Report:
     slug: str | None
@@ -290,7 +195,7 @@ class _Report:
 def _is_short_to_show(value: object) -> bool:
     """Whether `repr` can neither fail nor take long, as it can for containers, huge numbers and foreign objects."""
     if isinstance(value, int):
-        return -_INT64 <= value < _INT64
+        return -INT64 <= value < INT64
     return isinstance(value, str | float | date | time | None)
 
 
@@ -309,29 +214,29 @@ class _Table:
 
 def _read_table(table: _Table, report: _Report, field: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        report.add(field or MANIFEST_NAME, f"must be a table, not {_kind(value)}", value)
+        report.add(field or MANIFEST_NAME, f"must be a table, not {kind_of(value)}", value)
         return {}
     values = {}
     for key, item in value.items():
         if report.is_full():
             break
         if key in table.readers:
-            values[key] = table.readers[key](report, _below(field, key), item)
+            values[key] = table.readers[key](report, below(field, key), item)
         else:
             _report_unknown(table, report, field, key)
     for key, example in table.required.items():
         if key not in value:
-            report.add(_below(field, key), f"is missing: write e.g. {example}")
+            report.add(below(field, key), f"is missing: write e.g. {example}")
     return values
 
 
 def _report_unknown(table: _Table, report: _Report, field: str, key: object) -> None:
     if not isinstance(key, str):
-        report.add(field or MANIFEST_NAME, f"has a key that is {_kind(key)}; keys must be text")
+        report.add(field or MANIFEST_NAME, f"has a key that is {kind_of(key)}; keys must be text")
         return
     elsewhere = next((f"; it belongs {other.place}" for other in _TABLES if key in other.readers), "")
     advice = elsewhere or near_miss(key, table.readers) or f"; known here: {', '.join(table.readers)}"
-    report.add(_below(field, key), f"unknown key{advice}")
+    report.add(below(field, key), f"unknown key{advice}")
 
 
 def _read_hooks(report: _Report, field: str, value: object) -> list[HookEntry]:
@@ -460,17 +365,3 @@ _TOP: Final = _Table(
     },
 )
 _TABLES: Final = (_TOP, _HOOK, _SERVER, _CAPABILITIES)
-
-
-def _below(field: str, key: object) -> str:
-    return f"{field}.{_shown(key)}" if field else _shown(key)
-
-
-def _shown(key: object) -> str:
-    if not isinstance(key, str):
-        return f"({_kind(key)})"
-    return key if _BARE_KEY.fullmatch(key) else repr(key[:64])
-
-
-def _kind(value: object) -> str:
-    return next((words for types, words in _KINDS if isinstance(value, types)), f"a {type(value).__name__}")
