@@ -37,7 +37,7 @@ _CAUSES: Final = {
 }
 _SKIP_REASONS: Final = {
     SkipReason.BREAKER_OPEN: "reserved for the breaker; not given yet",
-    SkipReason.SATURATED: "the pool had no room for one more instance",
+    SkipReason.SATURATED: "there was no slot, or no memory, for one more instance",
     SkipReason.DEADLINE: "nothing was left of the dispatch's `timeout_ms`",
     SkipReason.REENTRANT: "reserved for the nesting rules; not given yet",
     SkipReason.DISABLED: "the plugin was loaded with `enabled=False`",

@@ -1,8 +1,8 @@
 """The Rust core: one WebAssembly guest behind a memory, a fuel and a clock limit.
 
 It moves bytes and names and knows nothing of hooks, HTTP, databases or stores. The first slice after
-each resume runs with the GIL held (at most 200 µs, or one pulse of 20,000 fuel), the others, of 5 ms,
-without it. Guest text that comes out (details, logs, names) is capped and printable.
+each resume runs with the GIL held (at most 200 µs, or one pulse of 20,000 fuel) where the module is known
+to be quick, the others, of 5 ms, without it. Guest text that comes out (details, logs, names) is capped and printable.
 """
 
 from typing import Final, final
@@ -189,8 +189,8 @@ class Trapped:
 
     @property
     def cause(self) -> str:
-        """`limit`, `crash`, `failed`, `bad_output`, `bad_pointer`, `interrupted`, or `saturated` where the
-        pool had no room and nothing ran.
+        """`limit`, `crash`, `failed`, `bad_output`, `bad_pointer`, `interrupted`, or `saturated` where
+        there was no slot or no memory for the instance and nothing ran.
         """
     @property
     def limit(self) -> str | None:

@@ -281,19 +281,19 @@ class Host:
         subscribers = self._subscribers.get(hook.name)
         if not subscribers:
             self._running.check_open()
-            _check_about(about)
+            if about:
+                _check_about(about)
             return Dispatch(value)
         request = self._request(hook, **about)
         with self._running:
             return drive(dispatch(hook, subscribers, value, request, self._services), self._report)
 
     def _declared(self, hook: Hook | str, kind: type[Hook] | UnionType) -> Hook:
-        name = hook if isinstance(hook, str) else getattr(hook, "name", repr(hook))
-        found = self._hooks.get(name)
+        found = self._hooks.get(hook if isinstance(hook, str) else getattr(hook, "name", ""))
         if found is None or not (found is hook or isinstance(hook, str) or found == hook):
-            raise UnknownHook(name, self._hooks)
+            raise UnknownHook(hook if isinstance(hook, str) else getattr(hook, "name", repr(hook)), self._hooks)
         if not isinstance(found, kind):
-            raise UsageError(f"hook {name!r} is {'a filter' if isinstance(found, Filter) else 'an action'}")
+            raise UsageError(f"hook {found.name!r} is {'a filter' if isinstance(found, Filter) else 'an action'}")
         return found
 
     def _plugin(self, slug: str) -> Plugin:

@@ -31,8 +31,6 @@ MAX_DETAIL: Final = 1024
 _LOG_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _LIMIT_BY_NAME: Final[dict[str, Limit]] = {spec.limit.value: spec.limit for spec in LIMITS}
 
-_log = logging.getLogger("fuseboard")
-
 
 class Request(NamedTuple):
     """What all invocations of a dispatch share.
@@ -123,8 +121,7 @@ class Invocation:
         if isinstance(end, _core.Trapped):
             yield from self._sessions.roll_back()
             if end.cause == "saturated":
-                _log.warning("no room for an instance: %s", end.detail, extra=self._identity.names())
-                return self._skipped(SkipReason.SATURATED)
+                return self._skipped(SkipReason.SATURATED, end.detail)
             return self._trapped(_Fault(Cause(end.cause), end.detail, end))
         try:
             value, changed = self._decoded(end.output)
@@ -175,10 +172,10 @@ class Invocation:
         )
         return Trapped(**names, elapsed_ms=elapsed_ms, meters=meters, trap=trap)
 
-    def _skipped(self, reason: SkipReason) -> Skipped:
+    def _skipped(self, reason: SkipReason, detail: str = "") -> Skipped:
         elapsed_ms = self._elapsed_ms()
         meters = self._budget.meters(elapsed_ms=elapsed_ms)
-        return Skipped(**self._identity.names(), elapsed_ms=elapsed_ms, meters=meters, reason=reason)
+        return Skipped(**self._identity.names(), elapsed_ms=elapsed_ms, meters=meters, reason=reason, detail=detail)
 
     def _elapsed_ms(self) -> float:
         return (self._clock() - self._started) * 1e3

@@ -148,7 +148,7 @@ class Caps:
         output_bytes: a hook's output; more ends the invocation with `BAD_OUTPUT`.
         request_bytes: each part of a host call's request (key, value, head, body ...); more is answered `TOO_LARGE`.
         reply_bytes: head and body of a host call's reply; more is answered `TOO_LARGE`.
-        log_bytes: what a plugin may log in an invocation; more is dropped after one notice.
+        log_bytes: what a plugin may log in an invocation; more is dropped after one notice, as are lines over 1,024.
         module_bytes: a plugin's module; more fails the load.
 
     Raises:

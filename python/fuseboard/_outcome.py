@@ -177,15 +177,22 @@ class Trapped(_Ended, frozen=True, kw_only=True):
 
 
 class Skipped(_Ended, frozen=True, kw_only=True):
-    """The plugin wasn't run."""
+    """The plugin wasn't run.
+
+    Attributes:
+        reason: why.
+        detail: what was lacking, where the reason is `SATURATED`; else an empty string.
+    """
 
     reason: SkipReason
+    detail: str = ""
 
     def raise_for_trap(self) -> None:
         """Do nothing: there is no trap."""
 
     def __str__(self) -> str:
-        return f"plugin {self.plugin!r}, hook {self.hook!r}: skipped ({self.reason})"
+        detail = f": {self.detail}" if self.detail else ""
+        return f"plugin {self.plugin!r}, hook {self.hook!r}: skipped ({self.reason}){detail}"
 
 
 Outcome = Completed[Any] | Trapped | Skipped
