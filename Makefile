@@ -21,7 +21,7 @@ test: check $(VENV)/installed  ## set everything up, check and test
 	@$(BIN)/python -m pytest
 	@echo "✓ everything passed"
 
-check: $(VENV)/installed $(VENV)/developing  ## formatting, lints, types, stubs, generated references, built plugins
+check: $(VENV)/installed $(VENV)/developing  ## formatting, lints, types, stubs, generated references
 	@echo "→ Rust: format, clippy"
 	@cargo fmt --all --check
 	@cargo clippy --release --locked --quiet --all-targets -- -D warnings

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from wasmtime import wat2wasm
 
 from fuseboard._limits import LIMITS
+from fuseboard._text import printable
 from fuseboard.cli import main
-from fuseboard.cli._terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import pytest
 import fuseboard as fb
 from conftest import CRASH, ECHO, FAIL, NOTED, SILENT, SMALL, SPIN, TEXT, guest, manifest, shows, writes
 from fuseboard.backends import Backends
-from fuseboard.backends.memory import MemoryKv
+from fuseboard.backends.memory import MemoryDb, MemoryKv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -942,3 +943,54 @@ def test_hosts_are_apart(make_host: Callable[..., fb.Host]) -> None:
     assert (first.apply_filter("text", ""), second.apply_filter("text", "")) == ("a", "b")
     with pytest.raises(fb.UnknownHook):
         first.apply_filter("own", "x")
+
+
+def test_close_from_inside_of_a_call_is_refused(make_host: Callable[..., fb.Host]) -> None:
+    """A host that is closed by its own callback would wait for itself: that is an error at once."""
+    errors: list[BaseException] = []
+
+    def close(_: fb.Outcome) -> None:
+        try:
+            host.close()
+        except fb.UsageError as error:
+            errors.append(error)
+
+    host = make_host(on_outcome=close)
+    host.load_bytes(SILENT, manifest("a", "text"))
+    host.apply_filter("text", "x")
+    assert "from inside of one of its calls" in str(errors[0])
+    assert host.apply_filter("text", "x") == "x"
+
+
+def test_ctrl_c_during_a_query_ends_the_dispatch(make_host: Callable[..., fb.Host]) -> None:
+    """SQLite drops what its callbacks raise; Ctrl-C passes all the same, and nothing is committed."""
+    db = MemoryDb()
+    sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    body = f"""(data (i32.const 0) "{sql}") (func (export "run")
+        (drop (call $host_db_query (i32.const 0) (i32.const {len(sql)}) (i32.const 0) (i32.const 0))))"""
+    host = make_host(backends=fb.Backends(db=db))
+    host.load_bytes(
+        guest(body),
+        manifest("a", "text", capabilities={"db": "read"}, invocation_timeout_ms=9_000),
+        grants="as-requested",
+    )
+    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        host.apply_filter("text", "x")
+    timer.join()
+    assert time.monotonic() - started < 5
+    assert db.rows("a", "SELECT 1") == [(1,)]
+
+
+def test_the_same_value_written_otherwise_is_no_change(make_host: Callable[..., fb.Host]) -> None:
+    """Blanks and escapes don't count: where the value is equal, the caller's own object comes back."""
+    host = make_host()
+    host.declare(fb.Filter("numbers", dict[str, int]))
+    host.load_bytes(writes('{ "a" : 1 }'), manifest("a", "numbers"))
+    value = {"a": 1}
+    result = host.dispatch("numbers", value)
+    assert result.value is value
+    assert isinstance(result.outcomes[0], fb.Completed)
+    assert not result.outcomes[0].changed

@@ -7,8 +7,8 @@ import pytest
 
 import fuseboard as fb
 from fuseboard import Cause
-from fuseboard.backends import Identity, Session
-from fuseboard.backends.memory import MemoryDb, MemoryKv
+from fuseboard.backends import HttpResponse, Identity, Session
+from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
 from guests import HOSTILE, TEXT, Application, manifest
 
 
@@ -85,10 +85,11 @@ class BrokenSession:
     def __init__(self, inner: Session) -> None:
         self.answer = inner.answer
         self.rollback = inner.rollback
+        self.reason = "the disk is full"
 
     def commit(self, deadline: float) -> NoReturn:  # noqa: ARG002  the protocol's signature
         """Fail."""
-        raise fb.BackendError("the disk is full")
+        raise fb.BackendError(self.reason)
 
 
 def test_commit_failure_is_told() -> None:
@@ -106,3 +107,57 @@ def test_commit_failure_is_told() -> None:
     assert isinstance(outcome, fb.Trapped)
     assert (outcome.trap.cause, outcome.trap.limit) == (Cause.COMMIT, None)
     assert outcome.trap.detail == "kv: the disk is full"
+
+
+class NoisyKv(BrokenKv):
+    """A store whose reason for not committing would forge log lines."""
+
+    def session(self, identity: Identity) -> "BrokenSession":  # type: ignore[override]
+        """Return a session that fails at its end."""
+        session = super().session(identity)
+        session.reason = "full\n\x1b[31m" + "x" * 5_000
+        return session
+
+
+class CoroutineKv(MemoryKv):
+    """A store whose commit is a coroutine function, which nobody would await."""
+
+    def session(self, identity: Identity) -> "CoroutineSession":  # type: ignore[override]
+        """Return a session with a coroutine for its end."""
+        return CoroutineSession(super().session(identity))
+
+
+class CoroutineSession:
+    """A session whose commit does nothing unless it is awaited."""
+
+    def __init__(self, inner: Session) -> None:
+        self.answer = inner.answer
+        self.rollback = inner.rollback
+
+    async def commit(self, deadline: float) -> None:
+        """Commit, if anybody waits for it."""
+
+
+def committed_by(kv: MemoryKv) -> fb.Outcome:
+    """Return the outcome of writes that a store is to commit."""
+    backends = fb.Backends(http=MemoryHttp(lambda _: HttpResponse(200)), db=MemoryDb(), kv=kv)
+    with fb.Host(hooks=[TEXT], functions=[send_mail], backends=backends) as host:
+        host.load_bytes(HOSTILE, manifest("write_and_finish", "text", "hostile", {}), grants="as-requested")
+        return host.invoke("hostile", TEXT, "x")
+
+
+def test_commit_reason_is_cut_and_printable() -> None:
+    """What a store says of its failure can't write lines of its own into the log, nor fill it."""
+    outcome = committed_by(NoisyKv())
+
+    assert isinstance(outcome, fb.Trapped)
+    assert outcome.trap.detail.startswith(r"kv: full\n\x1b[31mx")
+    assert len(outcome.trap.detail) < 1_100
+
+
+def test_commit_that_nobody_awaits_is_no_commit() -> None:
+    """A coroutine function where a plain method must be is a failed commit, not a lost one."""
+    outcome = committed_by(CoroutineKv())
+
+    assert isinstance(outcome, fb.Trapped)
+    assert outcome.trap.cause is Cause.COMMIT

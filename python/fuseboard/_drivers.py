@@ -6,9 +6,9 @@ be undone, by further effects, and lets it pass.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
-from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any, TypeVar
 
 from fuseboard._effects import Ask, Commit, Effect, Flow, Report, Resume, Rollback
@@ -25,7 +25,7 @@ def drive(flow: Flow[T], report: Callable[[Outcome], None]) -> T:
         try:
             return _drive(flow, start, report)
         except BaseException as error:
-            if getgeneratorstate(flow) == GEN_CLOSED:
+            if inspect.getgeneratorstate(flow) == inspect.GEN_CLOSED:
                 raise
             start = partial(flow.throw, error)  # Ctrl-C came between two effects: the flow must learn of it
 
@@ -54,9 +54,16 @@ def _perform(effect: Effect, report: Callable[[Outcome], None]) -> Any:
         case Ask(session, call, deadline):
             return session.answer(call, deadline)
         case Commit(session, deadline):
-            session.commit(deadline)
+            _check_nothing("commit", session.commit(deadline))  # type: ignore[func-returns-value]
         case Rollback(session):
-            session.rollback()
+            _check_nothing("rollback", session.rollback())  # type: ignore[func-returns-value]
         case Report(outcome):
             report(outcome)
     return None
+
+
+def _check_nothing(what: str, result: object) -> None:
+    if inspect.iscoroutine(result):
+        result.close()
+    if result is not None:
+        raise TypeError(f"a session's {what} must be a plain method that returns None, not {type(result).__name__}")

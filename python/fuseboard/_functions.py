@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, get_type_hints
@@ -23,6 +22,7 @@ import msgspec
 from fuseboard._errors import BackendError, UsageError
 from fuseboard._grants import FUNCTION_NAME
 from fuseboard._hostcalls import AnswerCode, FunctionCall, FunctionResult, function_limit
+from fuseboard._values import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -161,12 +161,13 @@ class _FunctionsSession:
         arguments = function.arguments(call.arguments)
         if function.wants_call:
             arguments[_INJECTED] = self._call(deadline)
-        return FunctionResult(_as_json(function.function(**arguments)))
+        return FunctionResult(write_json(function.function(**arguments)))
 
     def commit(self, deadline: float) -> None:  # noqa: ARG002  what was asked for is done, however late
-        for callback in self._callbacks:
-            self._run(callback)
+        callbacks = tuple(self._callbacks)
         self._callbacks.clear()
+        for callback in callbacks:
+            self._run(callback)
 
     def rollback(self) -> None:
         self._callbacks.clear()
@@ -250,25 +251,6 @@ def _decoder(name: str, fields: list[Any]) -> msgspec.json.Decoder[msgspec.Struc
         return msgspec.json.Decoder(arguments)
     except TypeError as error:
         raise _usage_error(name, f"its arguments can't be read from JSON: {error}") from error
-
-
-def _as_json(result: object) -> bytes:
-    encoded = msgspec.json.encode(result)
-    if b"null" in encoded and not _is_finite(msgspec.to_builtins(result)):
-        raise ValueError("the result contains NaN or an infinity, which JSON can't hold")
-    return encoded
-
-
-def _is_finite(value: object) -> bool:
-    match value:
-        case float():
-            return math.isfinite(value)
-        case dict():
-            return all(map(_is_finite, value.values()))
-        case list() | tuple():
-            return all(map(_is_finite, value))
-        case _:
-            return True
 
 
 # ── checks ───────────────────────────────────────────────────────────────────────────────────────

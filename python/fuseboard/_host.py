@@ -27,12 +27,12 @@ from fuseboard._functions import Functions, HostFunction
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._hostcalls import BackendKind
 from fuseboard._invocation import Invocation, Request
-from fuseboard._limits import LIMITS, Caps, Limit, Limits, ceiling_of
+from fuseboard._limits import SPEC_OF, Caps, Limit, Limits, ceiling_of
 from fuseboard._loading import Candidate, GrantsOrWord, Policy, Terms, TermsArguments
 from fuseboard._manifest import MANIFEST_NAME
 from fuseboard._outcome import Completed, Dispatch, Outcome, Trapped
 from fuseboard._plugin import Plugin, Subscriber
-from fuseboard._running import Running
+from fuseboard._running import RunningCalls
 from fuseboard._sessions import Services
 from fuseboard._values import encode_context
 from fuseboard.backends import Backend, Backends
@@ -58,7 +58,6 @@ class About(TypedDict, total=False):
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-_SPEC: Final = {spec.limit: spec for spec in LIMITS}
 
 _log = logging.getLogger("fuseboard")
 
@@ -96,11 +95,18 @@ class Host:
         on_outcome: Callable[[Outcome], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        _check_kind("ceilings", ceilings, Limits)
+        _check_kind("caps", caps, Caps)
+        _check_kind("backends", backends, Backends)
+        _check_kind("hooks", hooks, Iterable)
+        _check_kind("functions", functions, Iterable)
+        _check_kind("on_outcome", on_outcome, Callable)
+        _check_kind("clock", clock, Callable)
         _check_whole("max_concurrent_invocations", max_concurrent_invocations, 10_000)
         _check_whole("commit_timeout_ms", commit_timeout_ms, 600_000)
         self._functions = _sync_functions(functions)
         self._ceilings = ceilings or Limits()
-        memory_ceiling = ceiling_of(_SPEC[Limit.MEMORY], self._ceilings) * _SPEC[Limit.MEMORY].scale
+        memory_ceiling = ceiling_of(SPEC_OF[Limit.MEMORY], self._ceilings) * SPEC_OF[Limit.MEMORY].scale
         self._engine = _core.Engine(memory_ceiling, max_concurrent_invocations)
         if self._engine.pool_problem:
             _log.warning(
@@ -119,7 +125,7 @@ class Host:
         self._hooks: dict[str, Hook] = {}
         self._plugins: dict[str, Plugin] = {}
         self._subscribers: dict[str, tuple[Subscriber, ...]] = {}
-        self._running = Running()
+        self._running = RunningCalls()
         self.declare(*hooks)
 
     # ── hooks and plugins ────────────────────────────────────────────────────────────────────────
@@ -261,9 +267,14 @@ class Host:
             return drive(invoke(invocation), self._report)
 
     def close(self) -> None:
-        """Refuse new work, wait for what runs (bounded by the longest timeout), and release everything."""
-        longest_ms = ceiling_of(_SPEC[Limit.TIMEOUT], self._ceilings)
-        self._running.close(longest_ms / 1e3 + self._services.commit_seconds)
+        """Refuse new work, wait for what runs (bounded by the longest timeout), and let the plugins go.
+
+        Raises:
+            UsageError: called from inside of a call, by a function or `on_outcome`: it would wait for itself.
+        """
+        longest_ms = ceiling_of(SPEC_OF[Limit.TIMEOUT], self._ceilings)
+        if not self._running.close(longest_ms / 1e3 + self._services.commit_seconds):
+            _log.warning("the host is closed, but calls that no deadline can stop are still running")
         with self._registry:
             self._plugins, self._subscribers = {}, {}
 
@@ -369,9 +380,15 @@ def _by_kind(backends: Backends, functions: Functions) -> Mapping[BackendKind, B
     }  # fmt: skip
     for kind, backend in kinds.items():
         session = getattr(backend, "session", None)
-        if backend is not None and (not callable(session) or inspect.iscoroutinefunction(session)):
+        is_usable = callable(session) and not inspect.iscoroutinefunction(session) and not isinstance(backend, type)
+        if backend is not None and not is_usable:
             raise UsageError(f"Backends({kind}={backend!r}) is no backend: it needs a method session(identity)")
     return {kind: backend for kind, backend in kinds.items() if backend is not None}
+
+
+def _check_kind(name: str, value: object, kind: Any) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise UsageError(f"{name}={value!r} must be {kind.__name__}, not {type(value).__name__}")
 
 
 def _check_whole(name: str, value: object, most: int) -> None:

@@ -18,18 +18,17 @@ import msgspec
 from fuseboard import _core
 from fuseboard._budget import Budget
 from fuseboard._effects import Flow, Resume
-from fuseboard._limits import LIMITS, Limit
+from fuseboard._limits import SPEC_OF, Limit
 from fuseboard._outcome import Cause, Completed, Frame, Outcome, Skipped, SkipReason, Trap, Trapped
 from fuseboard._serving import Serving, Trip
-from fuseboard._sessions import Services, Sessions
+from fuseboard._sessions import MAX_DETAIL, Services, Sessions
+from fuseboard._text import printable
 from fuseboard.backends import Identity
 
 if TYPE_CHECKING:
     from fuseboard._plugin import Subscriber
 
-MAX_DETAIL: Final = 1024
 _LOG_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
-_LIMIT_BY_NAME: Final[dict[str, Limit]] = {spec.limit.value: spec.limit for spec in LIMITS}
 
 
 class Request(NamedTuple):
@@ -98,7 +97,7 @@ class Invocation:
             return (yield from self._conclude(end))
         except BaseException:
             execution.close()
-            yield from self._sessions.roll_back()
+            yield from self._sessions.roll_back_for_sure()
             raise
 
     def _execute(self, execution: _core.Execution) -> Flow[_core.Completed | _core.Trapped]:
@@ -127,11 +126,13 @@ class Invocation:
             value, changed = self._decoded(end.output)
         except Exception as error:  # noqa: BLE001  a type's own validators may raise anything for a guest's value
             yield from self._sessions.roll_back()
-            return self._trapped(_Fault(Cause.BAD_OUTPUT, f"the output can't be read: {_printable(error)}", end))
-        problem = yield from self._sessions.commit()
-        if problem is not None:
+            return self._trapped(
+                _Fault(Cause.BAD_OUTPUT, f"the output can't be read: {printable(str(error), MAX_DETAIL)}", end)
+            )
+        refusal = yield from self._sessions.commit()
+        if refusal is not None:
             yield from self._sessions.roll_back()
-            return self._trapped(_Fault(Cause.COMMIT, problem, end))
+            return self._trapped(_Fault(Cause.COMMIT, refusal, end))
         meters = self._budget.meters(elapsed_ms=self._used_ms, fuel=end.fuel, memory_bytes=end.memory_bytes)
         return Completed(
             **self._identity.names(), elapsed_ms=self._elapsed_ms(), meters=meters, value=value, changed=changed
@@ -144,7 +145,10 @@ class Invocation:
             return self._value, False
         codec = self._subscriber.hook.codec
         value = codec.decode(output)
-        self.encoded = codec.encode(value)
+        encoded = codec.encode(value)
+        if encoded == self.encoded:  # the same, written otherwise
+            return self._value, False
+        self.encoded = encoded
         return value, True
 
     def _trapped(self, fault: _Fault) -> Trapped:
@@ -163,7 +167,7 @@ class Invocation:
             elapsed_ms=elapsed_ms,
             meters=meters,
             cause=fault.cause,
-            limit=limit and _LIMIT_BY_NAME.get(limit, limit),
+            limit=limit and (SPEC_OF[limit].limit if limit in SPEC_OF else limit),
             detail=fault.detail,
             backtrace=tuple(Frame(*frame) for frame in ended_early.backtrace) if ended_early else (),
             host_call=self._serving.host_call,
@@ -183,9 +187,3 @@ class Invocation:
     def _log_lines(self, lines: list[tuple[int, str]]) -> None:
         for level, text in lines:
             self._plugin.logger.log(_LOG_LEVELS[level], "%s", text, extra=self._identity.names())
-
-
-def _printable(error: Exception) -> str:
-    """An error's text in one line and of a bounded length: a guest's own words can be in it."""
-    text = str(error)[:MAX_DETAIL]
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

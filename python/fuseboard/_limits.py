@@ -84,6 +84,7 @@ LIMITS: Final = (
     ),
 )  # fmt: skip
 LIMIT_BY_KEY: Final = {spec.key: spec for spec in LIMITS}
+SPEC_OF: Final[dict[str, LimitSpec]] = {spec.limit: spec for spec in LIMITS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

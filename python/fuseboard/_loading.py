@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
 
@@ -22,7 +22,7 @@ from fuseboard._functions import Functions
 from fuseboard._grants import AS_REQUESTED, CAPABILITIES, Grants, uncovered
 from fuseboard._hooks import Hook
 from fuseboard._hostcalls import HOST_CALLS, BackendKind, function_limit
-from fuseboard._limits import LIMITS, Caps, Limits, ceiling_of, effective, range_problem
+from fuseboard._limits import LIMITS, Caps, Limit, Limits, ceiling_of, effective, range_problem
 from fuseboard._manifest import (
     HookEntry,
     Manifest,
@@ -34,9 +34,6 @@ from fuseboard._plugin import Plugin, Subscriber
 from fuseboard._settings import plain_settings, settings_problems
 
 GrantsOrWord = Grants | Literal["as-requested"] | None
-
-_MEMORY: Final = 0
-_FUEL: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,8 +325,8 @@ def _entry(module: _core.Module, hook: HookEntry, plugin: Plugin, settings: byte
         module,
         hook.export,
         settings=settings,
-        memory_bytes=plugin.limits[_MEMORY],
-        fuel=plugin.limits[_FUEL],
+        memory_bytes=plugin.ceilings[Limit.MEMORY][0],
+        fuel=plugin.ceilings[Limit.FUEL][0],
         output_bytes=caps.output_bytes,
         request_bytes=caps.request_bytes,
         log_bytes=caps.log_bytes,

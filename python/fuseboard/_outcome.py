@@ -137,6 +137,8 @@ class Trap(_Ended, frozen=True, kw_only=True):
         if self.limit is None:
             return f"the plugin trapped ({self.cause})"
         meter = self.meters[self.limit]
+        if self.deadline_shared:
+            return f"limit {self.limit} tripped at {meter.used:,.10g} {meter.unit}, the dispatch's deadline"
         return f"limit {self.limit} tripped at {meter.used:,.10g} of {meter.ceiling:,} {meter.unit}"
 
 

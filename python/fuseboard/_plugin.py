@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 from fuseboard._budget import Ceilings, ceilings_of
 from fuseboard._grants import Grants
 from fuseboard._hooks import Filter, Hook
-from fuseboard._limits import LIMITS, Limit
+from fuseboard._limits import Limit
 
 if TYPE_CHECKING:
     from fuseboard._core import Entry
-
-_TIMEOUT = [spec.limit for spec in LIMITS].index(Limit.TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +45,7 @@ class Plugin:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ceilings", ceilings_of(self.limits, self.function_limits))
-        object.__setattr__(self, "timeout_seconds", self.limits[_TIMEOUT] / 1e3)
+        object.__setattr__(self, "timeout_seconds", self.ceilings[Limit.TIMEOUT][0] / 1e3)
         object.__setattr__(self, "logger", logging.getLogger(f"fuseboard.plugin.{self.slug}"))
 
 

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Final, NamedTuple
 
@@ -120,6 +121,8 @@ class Serving:
         except Exception:  # noqa: BLE001  a backend may raise anything; it is logged
             return self._failed(call, "raised")
         if not isinstance(answer, call.answered_by):
+            if inspect.iscoroutine(answer):
+                answer.close()
             return self._failed(call, f"answered with {type(answer).__name__}")
         return answer
 

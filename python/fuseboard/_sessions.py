@@ -16,8 +16,10 @@ from fuseboard._effects import Commit, Flow, Rollback
 from fuseboard._errors import BackendError
 from fuseboard._hostcalls import BackendKind
 from fuseboard._limits import Caps
+from fuseboard._text import printable
 from fuseboard.backends import Backend, Identity, Session
 
+MAX_DETAIL: Final = 1024
 COMMIT_ORDER: Final[tuple[BackendKind, ...]] = ("db", "kv", "http", "functions")
 
 _log = logging.getLogger("fuseboard")
@@ -68,9 +70,18 @@ class Sessions:
                 yield Commit(session, self._services.clock() + self._services.commit_seconds)
             except Exception as error:  # noqa: BLE001  a backend may raise anything; it is logged
                 _log.exception("the %s backend can't commit", kind, extra=self._identity.names())
-                return f"{kind}: {error.reason}" if isinstance(error, BackendError) else f"{kind}: the service failed"
+                reason = error.reason if isinstance(error, BackendError) else "the service failed"
+                return printable(f"{kind}: {reason}", MAX_DETAIL)
             del self._open[backend]
         return None
+
+    def roll_back_for_sure(self) -> Flow[None]:
+        """Roll back all that is open, once more where that is interrupted too."""
+        try:
+            yield from self.roll_back()
+        except BaseException:
+            yield from self.roll_back()
+            raise
 
     def roll_back(self) -> Flow[None]:
         """Roll back all that is open, in the order opposite to their opening."""

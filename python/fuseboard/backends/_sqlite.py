@@ -67,17 +67,18 @@ _CODES: Final = {
 class Guard:
     """What SQLite asks us: while it compiles, whether a statement may do this; while it runs, whether it is late."""
 
-    __slots__ = ("_allowed", "_deadline", "refused")
+    __slots__ = ("_allowed", "_deadline", "refused", "stopped")
 
     def __init__(self) -> None:
         self._allowed: frozenset[int] | None = None
         self._deadline = math.inf
         self.refused = False
+        self.stopped = False
 
     @contextmanager
     def allowing(self, actions: frozenset[int] | None, deadline: float) -> Iterator[None]:
         """Allow these of SQLite's actions until the deadline, `None` for all; nothing runs unguarded afterwards."""
-        self._allowed, self._deadline, self.refused = actions, deadline, False
+        self._allowed, self._deadline, self.refused, self.stopped = actions, deadline, False, False
         try:
             yield
         finally:
@@ -96,7 +97,14 @@ class Guard:
 
     def is_late(self) -> bool:
         """Return whether the statement must stop."""
-        return time.monotonic() > self._deadline
+        self.stopped = time.monotonic() > self._deadline
+        return self.stopped
+
+    def missed_interrupt(self, error: Exception) -> bool:
+        """Return whether Ctrl-C came while SQLite was asking: it takes the exception for a no, and drops it."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        said_no = self.stopped if code == sqlite3.SQLITE_INTERRUPT else self.refused
+        return code in {sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_AUTH} and not said_no
 
 
 @dataclass(frozen=True, slots=True)

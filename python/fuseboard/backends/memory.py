@@ -281,7 +281,7 @@ class _DbSession(_Session):
             self._check_transaction()
             return
         self._take_lock(deadline)
-        with self._guard.allowing(None, math.inf):
+        with self._errors_as_answers(reads_only=False), self._guard.allowing(None, math.inf):
             self._connection.execute("BEGIN IMMEDIATE")
 
     def _check_transaction(self) -> None:
@@ -307,6 +307,8 @@ class _DbSession(_Session):
         try:
             yield
         except (sqlite3.Error, sqlite3.Warning, UnicodeError) as error:
+            if self._guard.missed_interrupt(error):
+                raise KeyboardInterrupt from error
             if self._guard.refused:
                 raise BackendError(refusal(error, reads_only=reads_only), code=AnswerCode.BAD_REQUEST) from error
             raise as_backend_error(error) from error

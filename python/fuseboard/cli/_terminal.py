@@ -18,6 +18,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fuseboard._text import printable
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOTHING: Final = "none"
@@ -35,11 +37,6 @@ class CannotRun(click.ClickException):
 def wrong_option(option: str, problem: str) -> click.BadParameter:
     """Return the error for an option's value."""
     return click.BadParameter(printable(problem), param_hint=option)
-
-
-def printable(text: str) -> str:
-    r"""Return text on one line with everything that isn't printable written as its escape, e.g. `\x1b`."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def plain(text: object, style: str = "") -> Text:
