@@ -1,7 +1,8 @@
 """Print how much memory 100,000 invocations take, half of them trapped: it must stay flat.
 
-The trapped half takes turns among all the ways to trip and to crash. After a warm-up of a tenth, in which
-pools and caches fill, the process may grow by at most 5 MiB; the exit code says whether it did.
+The trapped half takes turns among `TRAPS`: every limit trips, and guests crash, fail and give bad output.
+After a warm-up of a tenth, in which pools and caches fill, the process may grow by at most 5 MiB; the exit
+code says whether it did.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import argparse
 import logging
 import sys
 import time
+import tomllib
+from collections import Counter
 from pathlib import Path
 
 import fuseboard as fb
@@ -18,12 +21,13 @@ from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
 
 HOSTILE = Path(__file__).resolve().parent.parent / "plugins" / "hostile"
 ALLOWED_GROWTH_MIB = 5.0
-CHEAP_TRAPS = (
-    "attack.grow-memory", "attack.fetch-9", "attack.query-33", "attack.kv-write-one-too-many", "attack.call-function-3",
-    "attack.unreachable-now", "attack.out-of-bounds", "attack.stack-exhaustion", "attack.fail-with-message",
-    "attack.bad-json", "attack.bad-utf8", "attack.too-much-output", "attack.bad-pointer-kv-get", "attack.loop-forever",
-    "attack.write-then-crash", "attack.loop-over-import",
+TRAPS = (
+    "grow-memory", "loop-forever", "loop-over-import", "late:loop-over-import", "fetch-9", "query-33",
+    "kv-write-one-too-many", "call-function-3", "unreachable-now", "out-of-bounds", "divide-by-zero",
+    "stack-exhaustion", "bad-indirect-call", "fail-with-message", "bad-json", "bad-utf8", "too-much-output", "bad-pointer-kv-get",
+    "unknown-buffer", "write-then-crash",
 )  # fmt: skip
+"""Hooks of the hostile plugin; `late:` for the one whose fuel is ample and whose time is 1 ms."""
 
 
 def main() -> int:
@@ -33,49 +37,55 @@ def main() -> int:
     count = parser.parse_args().invocations
     logging.getLogger("fuseboard").setLevel(logging.CRITICAL)
     trapped = 0
+    limits: Counter[str] = Counter()
     with make_host() as host:
         started, flat_from = time.perf_counter(), 0.0
         for number in range(count):
             if number == count // 10:
                 flat_from = resident_mib()
-            trapped += isinstance(one(host, number), fb.Trapped)
+            outcome = one(host, number)
+            if isinstance(outcome, fb.Trapped):
+                trapped += 1
+                limits[outcome.trap.limit or outcome.trap.cause] += 1
             if (number + 1) % (count // 10) == 0:
                 print(f"{number + 1:>9,} invocations  {resident_mib():7.1f} MiB resident", flush=True)
         elapsed, growth = time.perf_counter() - started, resident_mib() - flat_from
     is_flat = growth <= ALLOWED_GROWTH_MIB
     print(f"{count:,} invocations, {trapped:,} trapped, in {elapsed:.1f} s; since the warm-up {growth:+.1f} MiB")
+    print("by limit or cause: " + ", ".join(f"{name} {times:,}" for name, times in sorted(limits.items())))
     print("✓ flat" if is_flat else f"✗ grew by more than {ALLOWED_GROWTH_MIB} MiB")
     return 0 if is_flat else 1
 
 
 def make_host() -> fb.Host:
-    """Return a host with the hostile plugin, whose loops are cut short by little fuel."""
+    """Return a host with the hostile plugin twice: with little fuel, and with little time."""
 
     @fb.host_function("mail.send", per_invocation=2)
     def send_mail(to: str, subject: str) -> None:
         """Send nothing."""
 
+    manifest = tomllib.loads((HOSTILE / "plugin.toml").read_text())
+    wasm = (HOSTILE / "plugin.wasm").read_bytes()
     http = MemoryHttp(lambda _: HttpResponse(200))
     host = fb.Host(
-        hooks=[fb.Filter(name, str) for name in hook_names()],
+        hooks=[fb.Filter(hook["name"], str) for hook in manifest["hooks"]],
         functions=[send_mail],
         backends=fb.Backends(http=http, db=MemoryDb(), kv=MemoryKv()),
         on_outcome=lambda _: http.requests.clear(),
     )
-    host.load(HOSTILE, grants="as-requested", limits=fb.Limits(fuel_per_invocation=3_000_000))
+    for slug, limits in (
+        ("hostile", fb.Limits(fuel_per_invocation=3_000_000, invocation_timeout_ms=5_000)),
+        ("late", fb.Limits(fuel_per_invocation=1_000_000_000, invocation_timeout_ms=1)),
+    ):
+        host.load_bytes(wasm, {**manifest, "slug": slug}, grants="as-requested", limits=limits)
     return host
 
 
-def hook_names() -> list[str]:
-    """Return the hooks that the hostile plugin subscribes to."""
-    lines = (HOSTILE / "plugin.toml").read_text().splitlines()
-    return [line.split('"')[1] for line in lines if line.startswith('name = "attack.')]
-
-
 def one(host: fb.Host, number: int) -> fb.Outcome:
-    """Invoke the plugin once: a friendly export for even numbers, a hostile one for odd."""
-    hook = CHEAP_TRAPS[number // 2 % len(CHEAP_TRAPS)] if number % 2 else "attack.echo"
-    return host.invoke("hostile", hook, "a value of some length")
+    """Invoke a plugin once: a friendly export for even numbers, a hostile one for odd."""
+    attack = TRAPS[number // 2 % len(TRAPS)] if number % 2 else "echo"
+    slug, _, hook = attack.rpartition(":")
+    return host.invoke(slug or "hostile", f"attack.{hook}", "a value of some length")
 
 
 def resident_mib() -> float:

@@ -72,8 +72,8 @@ CRASHES: Final = (
 DENIED: Final = Attack("denied-fetch", "")
 WRITES: Final = (
     Attack("write-then-loop", Limit.FUEL),
-    Attack("write-and-finish", ""),
     Attack("write-then-crash", Cause.CRASH),
+    Attack("write-and-finish", ""),
 )
 
 
@@ -164,7 +164,7 @@ class Show:
             table.add_column(Text(heading, "dim"), no_wrap=True)
         table.show_header = True
         table.add_row("everything above", "", *self.contents())
-        for attack, is_kept in zip(WRITES, (False, True, True), strict=True):
+        for attack, is_kept in zip(WRITES, (False, False, True), strict=True):
             (outcome,) = self.attack([attack])
             kv, db = self.contents()
             table.add_row(attack.hook, f"{type(outcome).__name__.lower()} {ending(outcome)}", kv, db)
