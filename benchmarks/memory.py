@@ -24,8 +24,8 @@ ALLOWED_GROWTH_MIB = 5.0
 TRAPS = (
     "grow-memory", "loop-forever", "loop-over-import", "late:loop-over-import", "fetch-9", "query-33",
     "kv-write-one-too-many", "call-function-3", "unreachable-now", "out-of-bounds", "divide-by-zero",
-    "stack-exhaustion", "bad-indirect-call", "fail-with-message", "bad-json", "bad-utf8", "too-much-output", "bad-pointer-kv-get",
-    "unknown-buffer", "write-then-crash",
+    "stack-exhaustion", "bad-indirect-call", "fail-with-message", "bad-json", "bad-utf8", "too-much-output",
+    "bad-pointer-kv-get", "unknown-buffer", "write-then-crash",
 )  # fmt: skip
 """Hooks of the hostile plugin; `late:` for the one whose fuel is ample and whose time is 1 ms."""
 
