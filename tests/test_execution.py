@@ -201,3 +201,11 @@ def test_small_address_space_is_said_and_works() -> None:
 
     assert (done.returncode, done.stdout) == (0, "Completed None\nTrapped fuel\nTrapped memory\n"), done.stderr
     assert done.stderr.count("no pool for 64 instances of 256 MiB") == 1
+
+
+def test_interrupts_leave_nothing_behind() -> None:
+    """Ctrl-C at any moment of a dispatch leaves no lock taken, no call counted, and a host that closes at once."""
+    script = ROOT / "tests" / "interrupts.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -263,8 +263,7 @@ class Host:
             raise UnknownPlugin(slug, f"doesn't subscribe to hook {found.name!r}; it does to {', '.join(plugin.hooks)}")
         request = self._request(found, **about)
         invocation = Invocation(subscriber, request, value, found.encode(value), self._services)
-        with self._running:
-            return drive(invoke(invocation), self._report)
+        return self._running.run(lambda: drive(invoke(invocation), self._report))
 
     def close(self) -> None:
         """Refuse new work, wait for what runs (bounded by the longest timeout), and let the plugins go.
@@ -296,8 +295,8 @@ class Host:
                 _check_about(about)
             return Dispatch(value)
         request = self._request(hook, **about)
-        with self._running:
-            return drive(dispatch(hook, subscribers, value, request, self._services), self._report)
+        flow = dispatch(hook, subscribers, value, request, self._services)
+        return self._running.run(lambda: drive(flow, self._report))
 
     def _declared(self, hook: Hook | str, kind: type[Hook] | UnionType) -> Hook:
         found = self._hooks.get(hook if isinstance(hook, str) else getattr(hook, "name", ""))

@@ -13,12 +13,12 @@ import sqlite3
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
+from fuseboard.backends._locks import OwnedLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,7 +113,7 @@ class Database:
 
     connection: sqlite3.Connection
     guard: Guard
-    lock: Lock = field(default_factory=Lock)
+    lock: OwnedLock = field(default_factory=OwnedLock)
 
 
 def open_database(pages: int) -> Database:

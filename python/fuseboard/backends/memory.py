@@ -42,6 +42,7 @@ from fuseboard.backends import (
     KvSet,
     KvValue,
 )
+from fuseboard.backends._locks import OwnedLock
 from fuseboard.backends._sqlite import (
     PAGE_BYTES,
     READING,
@@ -67,10 +68,9 @@ _NUMBER: Final = re.compile(rb"(-?)0*([0-9]{1,19})")
 class _Session(ABC):
     """A session that may hold its namespace's lock, and gives it back however it ends."""
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(self, lock: OwnedLock) -> None:
         self._lock = lock
         self._turn = Lock()
-        self._holds_lock = False
         self._has_ended = False
 
     def answer(self, call: HostCall, deadline: float) -> Answer:
@@ -95,9 +95,7 @@ class _Session(ABC):
             raise BackendError("this session has ended")
 
     def _take_lock(self, deadline: float) -> None:
-        if not self._holds_lock:
-            self._holds_lock = self._lock.acquire(timeout=_seconds_until(deadline))
-        if not self._holds_lock:
+        if not self._lock.take(self, _seconds_until(deadline)):
             raise BackendTimeout("another invocation of this plugin was writing until the deadline")
 
     def _end(self) -> None:
@@ -105,9 +103,7 @@ class _Session(ABC):
         try:
             self._forget()
         finally:
-            if self._holds_lock:
-                self._holds_lock = False
-                self._lock.release()
+            self._lock.give_back(self)
 
     @abstractmethod
     def _answer(self, call: HostCall, deadline: float) -> Answer: ...
@@ -206,13 +202,14 @@ class MemoryDb:
             sqlite3.Error: the statement failed.
         """
         database = self._database(plugin, scope)
-        if not database.lock.acquire(timeout=_PATIENCE_SECONDS):
+        reader = object()
+        if not database.lock.take(reader, _PATIENCE_SECONDS):
             raise BackendTimeout(f"an invocation of {plugin!r} has held its database for {_PATIENCE_SECONDS} seconds")
         try:
             with database.guard.allowing(None, math.inf), closing(database.connection.execute(sql)) as cursor:
                 return cursor.fetchall()
         finally:
-            database.lock.release()
+            database.lock.give_back(reader)
 
     def close(self) -> None:
         """Forget all data and close the connections; no session may be open."""
@@ -261,7 +258,7 @@ class _DbSession(_Session):
         return DbChanged(self._changes() if self._connection.total_changes != before else 0)
 
     def _changes(self) -> int:
-        with self._guard.allowing(None, math.inf):
+        with self._errors_as_answers(reads_only=True), self._guard.allowing(None, math.inf):
             changed: int = self._connection.execute("SELECT changes()").fetchone()[0]
         return changed
 
@@ -277,7 +274,7 @@ class _DbSession(_Session):
             yield cursor
 
     def _begin(self, deadline: float) -> None:
-        if self._holds_lock:
+        if self._lock.is_held_by(self):
             self._check_transaction()
             return
         self._take_lock(deadline)
@@ -291,16 +288,26 @@ class _DbSession(_Session):
             raise BackendError(reason, code=AnswerCode.CONFLICT)
 
     def _commit(self, deadline: float) -> None:
-        if not self._holds_lock:
+        if not self._lock.is_held_by(self):
             return
         self._check_transaction()
         with self._errors_as_answers(reads_only=False), self._guard.allowing(None, deadline):
             self._connection.execute("COMMIT")
 
     def _forget(self) -> None:
-        if self._holds_lock and self._connection.in_transaction:
-            with self._guard.allowing(None, math.inf):
-                self._connection.execute("ROLLBACK")
+        if not self._lock.is_held_by(self) or not self._connection.in_transaction:
+            return
+        try:
+            self._undo()
+        except sqlite3.Error as error:
+            if not self._guard.missed_interrupt(error):
+                raise
+            self._undo()
+            raise KeyboardInterrupt from error
+
+    def _undo(self) -> None:
+        with self._guard.allowing(None, math.inf):
+            self._connection.execute("ROLLBACK")
 
     @contextmanager
     def _errors_as_answers(self, *, reads_only: bool) -> Iterator[None]:
@@ -348,7 +355,7 @@ class MemoryKv:
 @dataclass(frozen=True, slots=True)
 class _KvStore:
     values: dict[bytes, bytes]
-    lock: Lock = field(default_factory=Lock)
+    lock: OwnedLock = field(default_factory=OwnedLock)
     _touching: Lock = field(default_factory=Lock)
 
     def snapshot(self) -> dict[bytes, bytes]:

@@ -1,0 +1,40 @@
+"""A lock that knows who holds it.
+
+Rule: whoever may hold it gives it back, and giving back what one doesn't hold does nothing. So an interrupt
+between taking a lock and noting that one has it loses no lock.
+"""
+
+from __future__ import annotations
+
+from threading import Condition
+
+
+class OwnedLock:
+    """A lock that is held by an object, from whichever threads that is used."""
+
+    __slots__ = ("_freed", "_owner")
+
+    def __init__(self) -> None:
+        self._freed = Condition()
+        self._owner: object | None = None
+
+    def take(self, owner: object, seconds: float) -> bool:
+        """Wait for the lock, at most this long, and return whether it is the owner's now."""
+        with self._freed:
+            if self._owner is owner:
+                return True
+            is_free = self._freed.wait_for(lambda: self._owner is None, seconds)
+            if is_free:
+                self._owner = owner
+            return is_free
+
+    def is_held_by(self, owner: object) -> bool:
+        """Return whether it is the owner's."""
+        return self._owner is owner
+
+    def give_back(self, owner: object) -> None:
+        """Free the lock where it is the owner's."""
+        with self._freed:
+            if self._owner is owner:
+                self._owner = None
+                self._freed.notify()
