@@ -31,7 +31,7 @@ FUSEBOARD_EXPORT(grow)
     output_number(memory_pages());
 }
 
-/* Fills 1 MiB; then, if it is still there, says so in the log. */
+/* Fills as many bytes as the value says, below 1.8 MiB; then, if it is still there, says so in the log. */
 FUSEBOARD_EXPORT(fill)
 {
     __builtin_wasm_memory_grow(0, 32);

@@ -1,4 +1,4 @@
-/* Declares 65 MiB of initial memory: one more than the default limit. */
+/* Declares more than 65 MiB of initial memory: above the default limit of 64. */
 #include "fuseboard.h"
 
 static volatile char large[65u << 20];
