@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, get_t
 import msgspec
 
 from fuseboard._errors import BackendError, UsageError
-from fuseboard._grants import FUNCTION_NAME
 from fuseboard._hostcalls import AnswerCode, FunctionCall, FunctionResult, function_limit
+from fuseboard._text import DOTTED_NAME
 from fuseboard._values import write_json
 
 if TYPE_CHECKING:
@@ -263,8 +263,8 @@ def _usage_error(name: object, problem: str) -> UsageError:
 def _check_name(name: object) -> None:
     if callable(name):
         raise _usage_error(name, 'it has no name; declare it with @host_function("some.name")')
-    if not isinstance(name, str) or not FUNCTION_NAME.fullmatch(name):
-        raise _usage_error(name, f"the name must match {FUNCTION_NAME.pattern}")
+    if not isinstance(name, str) or not DOTTED_NAME.fullmatch(name):
+        raise _usage_error(name, f"the name must match {DOTTED_NAME.pattern}")
 
 
 def _check_per_invocation(name: str, count: object) -> None:

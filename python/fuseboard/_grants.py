@@ -9,24 +9,24 @@ Rules:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from fuseboard._errors import UsageError
+from fuseboard._text import DOTTED_NAME
 from fuseboard._urls import OriginPattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from fuseboard._urls import Origin
+    from fuseboard._text import DOTTED_NAME
+from fuseboard._urls import Origin
 
 AS_REQUESTED: Final = "as-requested"
 """The operator's word that all that a manifest requests is granted."""
 
 CAPABILITIES: Final = "server.capabilities"
-FUNCTION_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,127}")
 
 _DB_LEVELS: Final = {None: 0, "read": 1, "write": 2}
 
@@ -149,7 +149,7 @@ def _origin_problem(value: object) -> str | None:
 
 
 def _function_problem(value: object) -> str | None:
-    if isinstance(value, str) and FUNCTION_NAME.fullmatch(value):
+    if isinstance(value, str) and DOTTED_NAME.fullmatch(value):
         return None
     return "must be a function's name: a lower-case letter, then at most 127 of a-z, 0-9, '_', '.', '-'"
 

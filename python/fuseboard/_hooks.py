@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from fuseboard._errors import HookTypeError, UsageError
+from fuseboard._text import DOTTED_NAME
 from fuseboard._values import UNWRITABLE, Codec, codec_for
 
 T = TypeVar("T")
 OnTrap = Literal["neutral", "raise"]
-
-HOOK_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +21,8 @@ class _Hook(Generic[T]):
     codec: Codec = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not HOOK_NAME.fullmatch(self.name):
-            raise UsageError(f"hook name {self.name!r} must match {HOOK_NAME.pattern}")
+        if not isinstance(self.name, str) or not DOTTED_NAME.fullmatch(self.name):
+            raise UsageError(f"hook name {self.name!r} must match {DOTTED_NAME.pattern}")
         if self.on_trap not in ("neutral", "raise"):
             raise UsageError(f"hook {self.name!r}: on_trap={self.on_trap!r} must be 'neutral' or 'raise'")
         object.__setattr__(self, "codec", codec_for(self.name, self.value_type))

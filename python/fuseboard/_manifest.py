@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from fuseboard._errors import MISSING, ManifestError, near_miss
 from fuseboard._grants import GRANT_CHECKS, Grants
-from fuseboard._hooks import HOOK_NAME
 from fuseboard._limits import LIMITS, Limits, LimitSpec, ceiling_of, range_problem
 from fuseboard._settings import INT64, below, kind_of, plain_settings, settings_problems
+from fuseboard._text import DOTTED_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -338,7 +338,7 @@ _SERVER: Final = _Table(
 _HOOK: Final = _Table(
     "under [[hooks]]",
     {
-        "name": _named(HOOK_NAME, "a lower-case letter, then at most 127 of a-z, 0-9, '_', '.', '-'"),
+        "name": _named(DOTTED_NAME, "a lower-case letter, then at most 127 of a-z, 0-9, '_', '.', '-'"),
         "export": _text(256),
         "priority": _checked(_priority_problem),
     },

@@ -1,4 +1,10 @@
-"""Text by plugins and services on its way to logs and terminals."""
+"""Text by plugins and services on its way to logs and terminals, and the form of names that travel."""
+
+import re
+from typing import Final
+
+DOTTED_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,127}")
+"""What hooks and the application's functions are called, e.g. `post.title` and `mail.send`."""
 
 
 def printable(text: str, most: int | None = None) -> str:

@@ -70,14 +70,17 @@ def encode_context(hook: str, context: Mapping[str, Any] | None) -> bytes:
     if not isinstance(context, Mapping) or not all(isinstance(key, str) for key in context):
         raise HookTypeError(hook, "context", "it must be a mapping with text keys")
     try:
-        return _finite_json(dict(context))
+        return write_json(dict(context))
     except UNWRITABLE as error:
         raise HookTypeError(hook, "context", str(error)) from None
 
 
 def write_json(value: object) -> bytes:
     """Return a value of the application's as JSON; raises one of `UNWRITABLE`, for NaN too."""
-    return _finite_json(value)
+    encoded = msgspec.json.encode(value)
+    if b"null" in encoded and _has_non_finite(msgspec.to_builtins(value)):
+        raise ValueError("NaN and infinities have no JSON form")
+    return encoded
 
 
 def _raw(value: Any) -> bytes:
@@ -88,20 +91,13 @@ def _raw(value: Any) -> bytes:
 
 def _msgspec_codec(value_type: Any, decode: Callable[[bytes], Any]) -> Codec:
     def encode(value: Any) -> bytes:
-        encoded = _finite_json(value)
+        encoded = write_json(value)
         if type(value) is not value_type or value_type not in (str, bool, int):
             decode(encoded)
             msgspec.convert(msgspec.to_builtins(value, builtin_types=_WRITTEN_AS_TEXT), value_type)
         return encoded
 
     return Codec(encode, decode)
-
-
-def _finite_json(value: object) -> bytes:
-    encoded = msgspec.json.encode(value)
-    if b"null" in encoded and _has_non_finite(msgspec.to_builtins(value)):
-        raise ValueError("NaN and infinities have no JSON form")
-    return encoded
 
 
 def _has_non_finite(value: object) -> bool:
