@@ -62,6 +62,7 @@ $(VENV)/maturin: $(VENV)/created
 $(VENV)/wheel: $(VENV)/maturin $(RUST) $(PACKAGE)
 	@echo "→ the wheel (the engine takes some minutes the first time, then it stays in $(CARGO_TARGET_DIR))"
 	@rm -rf dist
+	@touch crates/*/src/lib.rs  # another checkout may have built its own into the same target directory, later
 	@$(BIN)/maturin build --quiet --release --locked --out dist --interpreter $(BIN)/python
 	@touch $@
 

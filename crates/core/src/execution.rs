@@ -18,6 +18,7 @@ use std::time::Instant;
 use wasmtime as wt;
 
 use crate::exchange::{Answer, Exchange, HostCall, LogLine, Reply};
+use crate::fork;
 use crate::guest::{Buffers, Guest};
 use crate::limits::{Caps, LATER_SLICE, Limits, MUCH_MEMORY_BYTES, PULSE_FUEL};
 use crate::memory::MemoryMeter;
@@ -88,6 +89,8 @@ pub enum MoveError {
     NeedsAnswer,
     /// It got an answer that it doesn't wait for.
     NeedsNoAnswer,
+    /// It began before the process was forked, and lives on in the parent.
+    Inherited,
 }
 
 type Report = (Result<Option<Vec<u8>>, Trap>, Usage);
@@ -97,6 +100,8 @@ type Run = Pin<Box<dyn Future<Output = Report> + Send>>;
 pub struct Execution {
     module: Arc<Module>,
     exchange: Arc<Exchange>,
+    /// The process in which it began, see [`fork`].
+    generation: u32,
     /// Whether there is a [`Turn`]. A mutex's guard would do, but can't be sent to where the GIL isn't held.
     taken: AtomicBool,
     closed: AtomicBool,
@@ -158,6 +163,7 @@ impl Entry {
         Execution {
             module: self.module.clone(),
             exchange,
+            generation: fork::generation(),
             taken: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             state: Mutex::new(State { run: Some(Box::pin(run)), waits: false, fresh: true }),
@@ -178,8 +184,11 @@ impl Execution {
     /// Takes the right to move this execution on.
     ///
     /// # Errors
-    /// [`MoveError::Busy`]: another caller has it. Never waits.
+    /// [`MoveError::Busy`]: another caller has it. Never waits. [`MoveError::Inherited`]: it is another process's.
     pub fn turn(&self) -> Result<Turn<'_>, MoveError> {
+        if self.is_inherited() {
+            return Err(MoveError::Inherited);
+        }
         if self.taken.swap(true, Ordering::SeqCst) {
             return Err(MoveError::Busy);
         }
@@ -196,12 +205,25 @@ impl Execution {
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.interrupt();
+        if self.is_inherited() {
+            drop(self.state().run.take()); // whoever had a turn is not in this process
+        }
         drop(self.turn());
+    }
+
+    fn is_inherited(&self) -> bool {
+        self.generation != fork::generation()
     }
 
     /// Whether the guest has completed, trapped or been closed.
     pub fn has_ended(&self) -> bool {
         self.state().run.is_none()
+    }
+
+    /// Whether a driver that holds a lock should give it up before the first slice: the module doesn't
+    /// behave, see [`Module::starts_detached`], or the guest holds much memory, which takes time to give back.
+    pub fn starts_detached(&self) -> bool {
+        self.exchange.cells().memory_bytes > MUCH_MEMORY_BYTES || self.module.starts_detached()
     }
 
     /// Whether [`Execution::close`] was called.
@@ -237,13 +259,6 @@ impl Turn<'_> {
     /// Whether the next slice is the first since the guest began or was answered.
     pub fn is_fresh(&self) -> bool {
         self.execution.state().fresh
-    }
-
-    /// Whether a driver that holds a lock should give it up before the first slice: the module doesn't
-    /// behave, see [`Module::starts_detached`], or the guest holds much memory, which takes time to give back.
-    pub fn starts_detached(&self) -> bool {
-        let holds_much = self.execution.exchange.cells().memory_bytes > MUCH_MEMORY_BYTES;
-        holds_much || self.execution.module.starts_detached()
     }
 
     /// Checks that the execution runs, or can begin to.
@@ -288,26 +303,29 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Runs to the first pulse. Where it returns [`StepKind::Running`], [`Turn::later_slice`] goes on.
-    pub fn first_slice(&self) -> Step {
+    /// Runs one slice: the first since the guest began or was answered ends at the first pulse, a later one at
+    /// the first pulse after 5 ms.
+    pub fn slice(&self) -> Step {
         let mut state = self.execution.state();
-        let started = Instant::now();
-        let step = self.slice(&mut state, started);
         if std::mem::replace(&mut state.fresh, false) {
-            self.execution.module.first_slice_took(started.elapsed());
+            self.first_slice(&mut state)
+        } else {
+            self.later_slice(&mut state)
         }
+    }
+
+    fn first_slice(&self, state: &mut State) -> Step {
+        let started = Instant::now();
+        let step = self.poll_once(state, started);
+        self.execution.module.first_slice_took(started.elapsed());
         step
     }
 
-    /// Runs to the first pulse after 5 ms.
-    pub fn later_slice(&self) -> Step {
-        let mut state = self.execution.state();
-        state.fresh = false;
+    fn later_slice(&self, state: &mut State) -> Step {
         let started = Instant::now();
         let mut logs = Vec::new();
         loop {
-            let now = Instant::now();
-            let step = self.slice(&mut state, now).after(logs);
+            let step = self.poll_once(state, Instant::now()).after(logs);
             if !matches!(step.kind, StepKind::Running) || started.elapsed() >= LATER_SLICE {
                 return step;
             }
@@ -315,7 +333,7 @@ impl Turn<'_> {
         }
     }
 
-    fn slice(&self, state: &mut State, now: Instant) -> Step {
+    fn poll_once(&self, state: &mut State, now: Instant) -> Step {
         self.execution.exchange.cells().slice_started = now;
         let polled = match &mut state.run {
             Some(run) => poll(run),

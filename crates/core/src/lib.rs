@@ -16,12 +16,14 @@
 //! * Fuel is the clock: every [`limits::PULSE_FUEL`] the guest gives a pulse, at which deadline and
 //!   interrupt are looked at. Imports look and pulse by themselves.
 //! * The host never calls back into a running guest. A host call parks the guest until it is answered.
+//! * Forks wait for guests at work, and executions stay in the process in which they began ([`fork`]).
 //! * Each cause has a type; nothing is inferred from a message or from what is left of a meter.
 
 mod abi;
 mod engine;
 mod exchange;
 mod execution;
+pub mod fork;
 mod guest;
 pub mod limits;
 mod memory;

@@ -32,11 +32,13 @@ fn begin(entry: &Entry, time: Duration) -> Execution {
 fn step(execution: &Execution) -> Step {
     let turn = execution.turn().unwrap();
     turn.go_on().unwrap();
+    let mut logs = Vec::new();
     loop {
-        let step = turn.later_slice();
+        let step = turn.slice().after(logs);
         if !matches!(step.kind, StepKind::Running) {
             return step;
         }
+        logs = step.logs;
     }
 }
 
@@ -89,7 +91,7 @@ fn an_import_ends_the_first_slice() {
     let execution = begin(&entry(body, u64::MAX, 1 << 20), AMPLE);
     let turn = execution.turn().unwrap();
     let started = Instant::now();
-    assert!(matches!(turn.first_slice().kind, StepKind::Running));
+    assert!(matches!(turn.slice().kind, StepKind::Running));
     assert!(started.elapsed() < Duration::from_millis(50), "{:?}", started.elapsed());
 }
 
@@ -119,14 +121,14 @@ fn an_answer_reaches_the_guest_and_a_trip_ends_it() {
     let turn = answered.turn().unwrap();
     assert_eq!(turn.go_on(), Err(MoveError::NeedsAnswer));
     turn.answer(Answer { code: 0, head: b"{}".to_vec(), body: b"value".to_vec() }).unwrap();
-    assert!(matches!(turn.first_slice().kind, StepKind::Completed(None, _)));
+    assert!(matches!(turn.slice().kind, StepKind::Completed(None, _)));
     assert_eq!(turn.go_on(), Err(MoveError::Ended));
 
     let tripped = begin(&entry, AMPLE);
     step(&tripped);
     let turn = tripped.turn().unwrap();
     turn.trip("kv_reads".to_owned()).unwrap();
-    let (trap, usage) = trap(turn.first_slice());
+    let (trap, usage) = trap(turn.slice());
     assert_eq!((trap.limit.as_deref(), usage.fuel_is_exact), (Some("kv_reads"), true));
     assert_eq!(trap.backtrace.len(), 1);
 }
@@ -213,7 +215,7 @@ fn an_answer_after_the_deadline_comes_too_late() {
     std::thread::sleep(Duration::from_millis(30));
     let turn = execution.turn().unwrap();
     turn.answer(Answer::default()).unwrap();
-    let (trap, _) = trap(turn.first_slice());
+    let (trap, _) = trap(turn.slice());
     assert_eq!(trap.limit.as_deref(), Some("timeout"));
     assert_eq!(trap.backtrace.len(), 1);
 }
@@ -224,7 +226,7 @@ fn closing_beside_a_turn_that_suspends_frees_the_slot() {
     for _ in 0..20 {
         let execution = begin(&entry, AMPLE);
         let turn = execution.turn().unwrap();
-        assert!(matches!(turn.later_slice().kind, StepKind::Suspended(_)));
+        assert!(matches!(turn.slice().kind, StepKind::Suspended(_)));
         execution.close();
         assert!(!execution.has_ended());
         drop(turn);
@@ -254,15 +256,15 @@ fn one_slow_first_slice_is_remembered() {
     for _ in 0..3 {
         let execution = begin(&entry, AMPLE);
         let turn = execution.turn().unwrap();
-        while matches!(turn.later_slice().kind, StepKind::Running) {}
+        while matches!(turn.slice().kind, StepKind::Running) {}
         turn.answer(Answer::default()).unwrap();
-        turn.first_slice();
+        turn.slice();
         while turn.go_on().is_ok() {
-            turn.later_slice();
+            turn.slice();
         }
         turn.answer(Answer::default()).unwrap();
-        turn.first_slice();
-        assert!(turn.starts_detached());
+        turn.slice();
+        assert!(execution.starts_detached());
     }
 }
 
@@ -272,8 +274,8 @@ fn a_module_that_behaves_keeps_the_lock() {
     for expected in [true, false, false] {
         let execution = begin(&entry, AMPLE);
         let turn = execution.turn().unwrap();
-        assert_eq!(turn.starts_detached(), expected);
-        turn.first_slice();
+        assert_eq!(execution.starts_detached(), expected);
+        turn.slice();
     }
 }
 

@@ -1,16 +1,20 @@
 //! `Entry` and `Execution`: where the GIL is kept for the first slice and given up for the others.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use fuseboard_core as core;
 use pyo3::prelude::*;
 
+use crate::fork::detached;
 use crate::module::{Module, refused};
 use crate::step::to_python;
 use crate::{InstanceBusy, UsageError};
 
 /// A day, in seconds: longer than any timeout, short enough to be added to any instant.
 const LONGEST_SECONDS: f64 = 86_400.0;
+/// What a driver that has nobody else to serve asks for: the first slice, and a later one.
+const SLICES: Option<NonZeroU32> = NonZeroU32::new(2);
 
 /// An export with everything that its invocations share.
 #[pyclass(frozen, module = "fuseboard._core")]
@@ -54,17 +58,32 @@ pub struct Execution {
 
 #[pymethods]
 impl Execution {
-    fn resume(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.move_on(py, |turn| turn.go_on())
+    #[pyo3(signature = (*, slices = SLICES))]
+    fn resume(&self, py: Python<'_>, slices: Option<NonZeroU32>) -> PyResult<Py<PyAny>> {
+        self.move_on(py, slices, |turn| turn.go_on())
     }
 
-    fn answer(&self, py: Python<'_>, code: i64, head: &[u8], body: &[u8]) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (code, head, body, *, slices = SLICES))]
+    fn answer(
+        &self,
+        py: Python<'_>,
+        code: i64,
+        head: &[u8],
+        body: &[u8],
+        slices: Option<NonZeroU32>,
+    ) -> PyResult<Py<PyAny>> {
         let answer = core::Answer { code, head: head.to_vec(), body: body.to_vec() };
-        self.move_on(py, |turn| turn.answer(answer))
+        self.move_on(py, slices, |turn| turn.answer(answer))
     }
 
-    fn trip(&self, py: Python<'_>, limit: String) -> PyResult<Py<PyAny>> {
-        self.move_on(py, |turn| turn.trip(limit))
+    #[pyo3(signature = (limit, *, slices = SLICES))]
+    fn trip(&self, py: Python<'_>, limit: String, slices: Option<NonZeroU32>) -> PyResult<Py<PyAny>> {
+        self.move_on(py, slices, |turn| turn.trip(limit))
+    }
+
+    #[getter]
+    fn starts_detached(&self) -> bool {
+        self.inner.starts_detached()
     }
 
     fn interrupt(&self) {
@@ -72,7 +91,7 @@ impl Execution {
     }
 
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.inner.close());
+        close(py, &self.inner);
     }
 }
 
@@ -80,7 +99,7 @@ impl Drop for Execution {
     /// Gives the guest's memory back without the GIL: it can take milliseconds.
     fn drop(&mut self) {
         if !self.inner.has_ended() {
-            Python::try_attach(|py| py.detach(|| self.inner.close()));
+            Python::try_attach(|py| close(py, &self.inner));
         }
     }
 }
@@ -89,29 +108,42 @@ impl Execution {
     fn move_on(
         &self,
         py: Python<'_>,
+        slices: Option<NonZeroU32>,
         prepare: impl FnOnce(&core::Turn<'_>) -> Result<(), core::MoveError>,
     ) -> PyResult<Py<PyAny>> {
         let turn = self.inner.turn().map_err(misused)?;
         prepare(&turn).map_err(misused)?;
-        let step = slices(py, &turn);
+        let starts_detached = !turn.is_fresh() || self.inner.starts_detached();
+        let step = run(py, &turn, slices, starts_detached);
         if self.inner.is_closed() {
-            py.detach(|| drop(turn));
+            detached(py, || drop(turn));
         }
         to_python(py, step)
     }
 }
 
-/// Runs the first slice, with the GIL held where the module is known to behave, and one later slice
-/// without it where the guest isn't through by then.
-fn slices(py: Python<'_>, turn: &core::Turn<'_>) -> core::Step {
-    if !turn.is_fresh() {
-        return py.detach(|| turn.later_slice());
+/// Runs the first slice, with the GIL held unless `starts_detached`, and later ones without it: as many slices
+/// as are asked for, or all.
+fn run(py: Python<'_>, turn: &core::Turn<'_>, slices: Option<NonZeroU32>, starts_detached: bool) -> core::Step {
+    let first = if starts_detached { detached(py, || turn.slice()) } else { turn.slice() };
+    let later = slices.map_or(u32::MAX, |slices| slices.get() - 1);
+    if later == 0 || !matches!(first.kind, core::StepKind::Running) {
+        return first;
     }
-    let first = if turn.starts_detached() { py.detach(|| turn.first_slice()) } else { turn.first_slice() };
-    match first.kind {
-        core::StepKind::Running => py.detach(|| turn.later_slice()).after(first.logs),
-        _ => first,
-    }
+    py.detach(|| {
+        let mut step = first;
+        let mut left = later;
+        while left > 0 && matches!(step.kind, core::StepKind::Running) {
+            let _working = core::fork::working();
+            step = turn.slice().after(step.logs);
+            left -= u32::from(slices.is_some());
+        }
+        step
+    })
+}
+
+fn close(py: Python<'_>, execution: &core::Execution) {
+    detached(py, || execution.close());
 }
 
 fn misused(error: core::MoveError) -> PyErr {
@@ -119,6 +151,9 @@ fn misused(error: core::MoveError) -> PyErr {
         core::MoveError::Busy => InstanceBusy::new_err(()),
         core::MoveError::Ended => UsageError::new_err("this execution has ended"),
         core::MoveError::NeedsAnswer => UsageError::new_err("this execution waits for an answer to its host call"),
+        core::MoveError::Inherited => {
+            UsageError::new_err("this execution began before the process was forked; it goes on in the parent only")
+        }
         core::MoveError::NeedsNoAnswer => UsageError::new_err("this execution waits for no answer"),
     }
 }

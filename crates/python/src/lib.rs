@@ -3,6 +3,7 @@
 //! `python/fuseboard/_core.pyi` documents every name; a test holds the two together.
 
 mod execution;
+mod fork;
 mod module;
 mod step;
 
@@ -18,6 +19,8 @@ import_exception!(fuseboard._errors, UsageError);
 mod _core {
     #[pymodule_export]
     use super::execution::{Entry, Execution};
+    #[pymodule_export]
+    use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
     use super::module::{Engine, Module};
     #[pymodule_export]

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::ModuleRefused;
+use crate::fork::detached;
 
 /// Compiles modules and lends them memory.
 #[pyclass(frozen, module = "fuseboard._core")]
@@ -19,7 +20,7 @@ impl Engine {
     #[new]
     fn new(py: Python<'_>, memory_ceiling_bytes: usize, slots: u32) -> PyResult<Self> {
         let config = core::EngineConfig { memory_ceiling_bytes, slots };
-        let inner = py.detach(|| core::Engine::new(config));
+        let inner = detached(py, || core::Engine::new(config));
         inner.map(|inner| Self { inner }).map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
@@ -39,7 +40,7 @@ pub struct Module {
 impl Module {
     #[new]
     fn new(py: Python<'_>, engine: &Engine, wasm: &[u8]) -> PyResult<Self> {
-        let compiled = py.detach(|| core::Module::new(&engine.inner, wasm));
+        let compiled = detached(py, || core::Module::new(&engine.inner, wasm));
         compiled.map(|module| Self { inner: Arc::new(module) }).map_err(refused)
     }
 
