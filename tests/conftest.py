@@ -1,4 +1,4 @@
-"""What tests share: guests from inline WAT, manifests, hosts that are closed, a clock that tests move."""
+"""What tests share: guests from inline WAT, manifests, hosts of both kinds, a clock that tests move."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pytest
 import wasmtime
 
 import fuseboard as fb
+from drivers import DRIVERS, blocked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from drivers import MakeHost
 
 MIB = 1 << 20
 SMALL = fb.Limits(memory_limit_mb=4)
@@ -122,15 +125,33 @@ TEXT = fb.Filter("text", str)
 NOTED = fb.Action("noted", str)
 
 
+@pytest.fixture(autouse=True)
+def _event_loops_go_on() -> Iterator[None]:
+    """Fail a test in which an event loop was held up for over 20 ms."""
+    blocked.clear()
+    yield
+    assert not blocked, f"the event loop was held up: {blocked}"
+
+
+@pytest.fixture(params=DRIVERS, scope="session")
+def driver(request: pytest.FixtureRequest) -> MakeHost:
+    """Return what makes a host: a `Host`, and an `AsyncHost` that looks like one."""
+    return DRIVERS[request.param]
+
+
+only_sync = pytest.mark.parametrize("driver", ["sync"], indirect=True)
+"""For what can only be told of a `Host`: what its calling thread does, or is interrupted in."""
+
+
 @pytest.fixture
-def make_host() -> Iterator[Callable[..., fb.Host]]:
+def make_host(driver: MakeHost) -> Iterator[Callable[..., fb.Host]]:
     """Return a factory of small hosts with the hooks `text` and `noted`, which are closed after the test."""
     hosts: list[fb.Host] = []
 
     def make(*hooks: fb.Filter[Any] | fb.Action[Any], **arguments: Any) -> fb.Host:
         arguments.setdefault("ceilings", SMALL)
         arguments.setdefault("max_concurrent_invocations", 8)
-        host = fb.Host(hooks=(*hooks, TEXT, NOTED), **arguments)
+        host = driver(hooks=(*hooks, TEXT, NOTED), **arguments)
         hosts.append(host)
         return host
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fuseboard as fb
+from drivers import MakeHost
 from fuseboard.backends import HttpRequest, HttpResponse
 from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
 
@@ -27,7 +28,7 @@ def module(name: str) -> bytes:
 class Application:
     """A host with memory backends, one function, and everything that was reported."""
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, make_host: MakeHost = fb.Host, **arguments: Any) -> None:
         self.http = MemoryHttp(_served)
         self.db = MemoryDb()
         self.kv = MemoryKv()
@@ -38,7 +39,7 @@ class Application:
         def send_mail(to: str, subject: str) -> None:
             self.mails.append(f"{to}: {subject}")
 
-        self.host = fb.Host(
+        self.host = make_host(
             hooks=[TEXT, CLOSED, NUMBER, EVENT],
             functions=[send_mail],
             backends=fb.Backends(http=self.http, db=self.db, kv=self.kv),

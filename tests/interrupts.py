@@ -20,7 +20,7 @@ while time.monotonic() < end:
         interrupts += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
     locks = [*(each.lock for each in app.db._databases.values()), *(each.lock for each in app.kv._stores.values())]
-    if app.host._running._threads or any(lock._owner is not None for lock in locks):
+    if app.host._running._callers or app.host._services.slots.held or any(lock._owner is not None for lock in locks):
         sys.exit(f"something was left behind by interrupt {interrupts}")
 outcome = app.host.invoke("hostile", TEXT, "x")
 app.host.close()

@@ -81,6 +81,9 @@ def make():
         functions=[send_mail], backends=fb.Backends(http=Http()), ceilings=fb.Limits(memory_limit_mb=16),
     )
 
+def make_async():
+    return fb.AsyncHost(hooks=[fb.Filter("post.title", str)])
+
 print("printed by the application")
 host = make()
 number = 7
@@ -326,7 +329,7 @@ def test_printable_escapes_controls_only(text: str, shown: str) -> None:
         ("nowhere:host", "there is no module 'nowhere'"),
         ("app.below:host", "there is no module 'app.below'"),
         ("app:hots", "did you mean 'host'"),
-        ("app:number", "app:number is of type int; it must be a fuseboard.Host"),
+        ("app:number", "app:number is of type int; it must be a fuseboard.Host or AsyncHost"),
         ("app:wrong", "app:wrong returns something of type int"),
         ("app:raising", r"app:raising() raised AttributeError: [red]broken \x1b[31m ("),
         ("other:host", "importing other raised ZeroDivisionError: division by zero ("),
@@ -363,6 +366,15 @@ def test_a_callable_makes_the_host() -> None:
     assert result.exit_code == 0
     assert json.loads(result.stdout)["value_after"] == "[red]Hi"
     assert "printed by the application" in result.stderr
+
+
+def test_an_asynchronous_host() -> None:
+    """An application with an `AsyncHost` is checked and run like any other."""
+    command = ("plugin", "--host", "app:make_async")
+    assert fuseboard("check", *command).exit_code == 0
+    result = fuseboard("run", *command, "--hook", "post.title", "--value", '"a"', "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["value_after"] == "[red]Hi"
 
 
 # ── run ──────────────────────────────────────────────────────────────────────────────────────────

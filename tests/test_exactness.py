@@ -6,6 +6,7 @@ import pytest
 from wasmtime import wat2wasm
 
 import fuseboard as fb
+from drivers import MakeHost
 from fuseboard import Cause, Limit, Limits
 from guests import HOSTILE, NUMBER, TEXT, Application, module
 
@@ -14,9 +15,9 @@ EXACT = module("exact")
 
 
 @pytest.fixture
-def app() -> Iterator[Application]:
+def app(driver: MakeHost) -> Iterator[Application]:
     """A fresh application."""
-    app = Application()
+    app = Application(driver)
     yield app
     app.host.close()
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 
 import fuseboard as fb
+from drivers import MakeHost
 from fuseboard import Cause, Limit
 from guests import CLOSED, EVENT, HOSTILE, TEXT, Application, module
 
@@ -37,7 +38,7 @@ TRIPS = [
     tripped("loop_over_log", Limit.TIMEOUT, 50, fuel_per_invocation=AMPLE, invocation_timeout_ms=50),
     tripped("touch_pages", Limit.TIMEOUT, 50, fuel_per_invocation=AMPLE, invocation_timeout_ms=50),
     tripped("bulk_fill", Limit.FUEL, 50_000_000, invocation_timeout_ms=5_000),
-    tripped("bulk_fill", Limit.TIMEOUT, 50, fuel_per_invocation=AMPLE, invocation_timeout_ms=50),
+    tripped("bulk_fill", Limit.TIMEOUT, 20, fuel_per_invocation=AMPLE, invocation_timeout_ms=20),
     tripped("grow_memory", Limit.MEMORY, 64 * MIB - 65536),
     tripped("grow_or_crash", Limit.MEMORY, 63 * MIB - 65536),
     tripped("run", Limit.MEMORY, 0, wasm=module("memory-initial")),
@@ -82,9 +83,9 @@ def name_of(case: Case) -> str:
 
 
 @pytest.fixture(scope="module")
-def app() -> Iterator[Application]:
+def app(driver: MakeHost) -> Iterator[Application]:
     """One application for all attacks: none may leave a trace that another meets."""
-    app = Application()
+    app = Application(driver, breaker=None)
     app.load("echo", slug="friend", hook="text")
     app.load("echo", slug="friend-closed", hook="text.closed")
     yield app

@@ -6,6 +6,7 @@ from typing import NoReturn
 import pytest
 
 import fuseboard as fb
+from drivers import MakeHost
 from fuseboard import Cause
 from fuseboard.backends import HttpResponse, Identity, Session
 from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
@@ -13,9 +14,9 @@ from guests import HOSTILE, TEXT, Application, manifest
 
 
 @pytest.fixture
-def app() -> Iterator[Application]:
+def app(driver: MakeHost) -> Iterator[Application]:
     """A fresh application."""
-    app = Application()
+    app = Application(driver)
     yield app
     app.host.close()
 
@@ -92,10 +93,10 @@ class BrokenSession:
         raise fb.BackendError(self.reason)
 
 
-def test_commit_failure_is_told() -> None:
+def test_commit_failure_is_told(driver: MakeHost) -> None:
     """A commit that fails gives `Trapped(cause=COMMIT)` with the backend's reason."""
     app = Application()
-    broken = fb.Host(
+    broken = driver(
         hooks=[TEXT],
         functions=[send_mail],
         backends=fb.Backends(http=app.http, db=app.db, kv=BrokenKv()),

@@ -1,5 +1,7 @@
 """Run plugins that you don't trust inside your Python application, behind a fuse for each resource."""
 
+from fuseboard._async_host import AsyncHost
+from fuseboard._breaker import Breaker, BreakerChange, BreakerEvent, BreakerPolicy, BreakerState
 from fuseboard._errors import (
     BackendError,
     BackendTimeout,
@@ -41,9 +43,15 @@ from fuseboard.backends import Backends
 
 __all__ = [
     "Action",
+    "AsyncHost",
     "BackendError",
     "BackendTimeout",
     "Backends",
+    "Breaker",
+    "BreakerChange",
+    "BreakerEvent",
+    "BreakerPolicy",
+    "BreakerState",
     "Call",
     "Caps",
     "Cause",

@@ -25,6 +25,9 @@ __all__ = [
     "Running",
     "Suspended",
     "Trapped",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
 ]
 
 LIMIT_NAMES: Final[list[str]]
@@ -123,23 +126,43 @@ class Execution:
 
     Raises:
         InstanceBusy: another thread is moving it on; never waits.
-        UsageError: it has ended, or waits for an answer, or for none.
+        UsageError: it has ended, or waits for an answer, or for none; or it began before a fork of the process.
     """
 
-    def resume(self) -> Completed | Suspended | Running | Trapped:
-        """Begin, or go on after `Running`."""
-    def answer(self, code: int, head: bytes, body: bytes) -> Completed | Suspended | Running | Trapped:
-        """Answer a host call: a negative code, or any other for the length of `body`. For
-        `meter_remaining`, `code` is the number.
+    @property
+    def starts_detached(self) -> bool:
+        """Whether the next first slice runs without the GIL: the module isn't known to be quick, or the
+        instance holds over 32 MiB.
         """
-    def trip(self, limit: str) -> Completed | Suspended | Running | Trapped:
-        """End the guest that waits for an answer: its call would go over `limit`."""
+    def resume(self, *, slices: int | None = 2) -> Completed | Suspended | Running | Trapped:
+        """Begin, or go on after `Running`.
+
+        `slices`: after how many to return `Running`: 1 is the first alone, for who has others to serve on this
+        thread; `None` is never, for a thread that has nothing else to do.
+        """
+    def answer(
+        self, code: int, head: bytes, body: bytes, *, slices: int | None = 2
+    ) -> Completed | Suspended | Running | Trapped:
+        """Answer a host call: a negative code, or any other for the length of `body`. For
+        `meter_remaining`, `code` is the number. `slices` as for `resume`.
+        """
+    def trip(self, limit: str, *, slices: int | None = 2) -> Completed | Suspended | Running | Trapped:
+        """End the guest that waits for an answer: its call would go over `limit`. `slices` as for `resume`."""
     def interrupt(self) -> None:
         """End a running guest at its next pulse, with cause `interrupted`. From any thread."""
     def close(self) -> None:
         """End the guest and give its memory back: at once, or where another thread is moving it on, at its
         next pulse or when that thread has its step. From any thread.
         """
+
+def before_fork() -> None:
+    """Wait until no thread is at work without the GIL, and keep it so. On the thread that forks."""
+
+def after_fork_in_parent() -> None:
+    """Let work go on."""
+
+def after_fork_in_child() -> None:
+    """Let work go on in the child. Executions that began before can only be closed."""
 
 @final
 class Completed:

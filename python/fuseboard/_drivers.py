@@ -9,35 +9,42 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fuseboard._effects import Ask, Commit, Effect, Flow, Report, Resume, Rollback
-from fuseboard._hostcalls import Reply
-from fuseboard._outcome import Outcome
+from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Report, Resume, Rollback
+from fuseboard._hostcalls import Reply, Trip
+from fuseboard._sessions import Services
+
+if TYPE_CHECKING:
+    from fuseboard import _core
+    from fuseboard._outcome import Outcome
 
 T = TypeVar("T")
 
 
-def drive(flow: Flow[T], report: Callable[[Outcome], None]) -> T:
+def drive(flow: Flow[T], services: Services, report: Callable[[Outcome], None]) -> T:
     """Run a flow to its end on the calling thread and return what it returns."""
     start = partial(flow.send, None)
     while True:
         try:
-            return _drive(flow, start, report)
+            return _drive(flow, start, services, report)
+        except Abandoned as abandoned:
+            raise abandoned.args[0] from None
         except BaseException as error:
             if inspect.getgeneratorstate(flow) == inspect.GEN_CLOSED:
                 raise
-            start = partial(flow.throw, error)  # Ctrl-C came between two effects: the flow must learn of it
+            start = partial(throw, flow, error)  # Ctrl-C came between two effects: the flow must learn of it
 
 
-def _drive(flow: Flow[T], start: Callable[[], Effect], report: Callable[[Outcome], None]) -> T:
+def _drive(flow: Flow[T], start: Callable[[], Effect], services: Services, report: Callable[[Outcome], None]) -> T:
     try:
         effect = start()
         while True:
             try:
-                result = _perform(effect, report)
+                result = _perform(effect, services, report)
             except BaseException as error:  # noqa: BLE001  the flow decides, and re-raises what isn't its own
-                effect = flow.throw(error)
+                effect = throw(flow, error)
             else:
                 effect = flow.send(result)
     except StopIteration as stop:
@@ -45,21 +52,54 @@ def _drive(flow: Flow[T], start: Callable[[], Effect], report: Callable[[Outcome
         return value
 
 
-def _perform(effect: Effect, report: Callable[[Outcome], None]) -> Any:
+class Abandoned(BaseException):
+    """Stands for a `GeneratorExit`, which would close a flow's inner generators instead of being thrown into them."""
+
+
+def throw(flow: Flow[T], error: BaseException) -> Effect:
+    """Throw an exception into a flow and return the effect that it yields next."""
+    return flow.throw(Abandoned(error) if isinstance(error, GeneratorExit) else error)
+
+
+def _perform(effect: Effect, services: Services, report: Callable[[Outcome], None]) -> Any:
     match effect:
-        case Resume(execution, None):
-            return execution.resume()
-        case Resume(execution, Reply(code, head, body)):
-            return execution.answer(code, head, body)
+        case Resume() | Continue():
+            return move_of(effect)()
         case Ask(session, call, deadline):
             return session.answer(call, deadline)
+        case Acquire():
+            _acquire(effect, services)
         case Commit(session, deadline):
             _check_nothing("commit", session.commit(deadline))  # type: ignore[func-returns-value]
         case Rollback(session):
             _check_nothing("rollback", session.rollback())  # type: ignore[func-returns-value]
         case Report(outcome):
             report(outcome)
+        case Open(opening):
+            if inspect.iscoroutine(opening):
+                opening.close()
+            raise TypeError("this backend's session(identity) gives something to await; it needs an AsyncHost")
     return None
+
+
+def move_of(
+    effect: Resume | Continue,
+) -> Callable[..., _core.Completed | _core.Suspended | _core.Running | _core.Trapped]:
+    """Return what moves an effect's guest on."""
+    match effect:
+        case Resume(execution, Reply(code, head, body)):
+            return partial(execution.answer, code, head, body)
+        case Resume(execution, Trip(limit)):
+            return partial(execution.trip, limit)
+        case _:
+            return effect.execution.resume
+
+
+def _acquire(effect: Acquire, services: Services) -> None:
+    gate = Lock()
+    gate.acquire()
+    services.slots.call_when_held(effect.ticket, gate.release)
+    gate.acquire(timeout=max(0.0, effect.deadline - services.clock()))
 
 
 def _check_nothing(what: str, result: object) -> None:

@@ -7,28 +7,48 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from fuseboard._hostcalls import HostCall, Reply
+from fuseboard._hostcalls import HostCall, Reply, Trip
 from fuseboard._outcome import Outcome
 
 if TYPE_CHECKING:
     from fuseboard._core import Execution
+    from fuseboard._slots import Ticket
     from fuseboard.backends import Session
 else:
-    Execution = Session = Any
+    Execution = Session = Ticket = Any
 
 T = TypeVar("T")
 
 
+class Acquire(msgspec.Struct, frozen=True):
+    """Wait until the ticket is held, or the deadline. Result: `None`."""
+
+    ticket: Ticket
+    deadline: float
+
+
 class Resume(msgspec.Struct, frozen=True):
-    """Move the guest on, with the reply that it waits for if it waits. Result: a step."""
+    """Begin the guest, or move it on with the reply that it waits for, or the trip that ends it. Result: a step."""
 
     execution: Execution
-    reply: Reply | None = None
+    reply: Reply | Trip | None = None
+
+
+class Continue(msgspec.Struct, frozen=True):
+    """Move on a guest whose slice was over. Result: a step."""
+
+    execution: Execution
+
+
+class Open(msgspec.Struct, frozen=True):
+    """Wait for a session that is opened by a coroutine. Result: the session."""
+
+    opening: Awaitable[Session]
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -50,6 +70,7 @@ class Rollback(msgspec.Struct, frozen=True):
     """Roll a session back. Result: `None`."""
 
     session: Session
+    deadline: float
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -58,5 +79,5 @@ class Report(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-Effect = Resume | Ask | Commit | Rollback | Report
+Effect = Acquire | Resume | Continue | Open | Ask | Commit | Rollback | Report
 Flow = Generator[Effect, Any, T]

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fuseboard._hostcalls import Answer, HostCall
+    from fuseboard._threads import Threads
     from fuseboard.backends import Identity
 
 P = ParamSpec("P")
@@ -103,17 +105,21 @@ class Call:
     scope: str | None
     deadline: float
     _callbacks: list[Callable[[], object]] = field(default_factory=list, repr=False, compare=False)
+    _takes_coroutines: bool = field(default=False, repr=False, compare=False)
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Run this after the invocation's writes are committed; not when it is rolled back.
 
-        Callbacks run in order; an exception of one is logged and the others still run.
+        Callbacks run in order; an exception of one is logged and the others still run. An `AsyncHost` takes coroutine
+        functions too.
 
         Raises:
-            UsageError: it can't be called.
+            UsageError: it can't be called, or nobody would await it.
         """
         if not callable(callback):
             raise UsageError(f"call.on_commit needs a function without arguments, not {callback!r}")
+        if is_async(callback) and not self._takes_coroutines:
+            raise UsageError(f"call.on_commit of a Host can't await {callback!r}; pass a plain function")
         self._callbacks.append(callback)
 
 
@@ -146,13 +152,35 @@ class Functions:
         return _FunctionsSession(identity, self._by_name)
 
 
-class _FunctionsSession:
+class AsyncFunctions(Functions):
+    """The functions of an asynchronous host: coroutine functions are awaited, others run on its threads.
+
+    Args:
+        functions: as for `Functions`.
+        threads: where plain functions run.
+    """
+
+    def __init__(self, functions: Iterable[HostFunction[..., Any]], threads: Threads) -> None:
+        super().__init__(functions)
+        self._threads = threads
+        self._background: set[asyncio.Task[None]] = set()
+
+    def session(self, identity: Identity) -> _AsyncFunctionsSession:  # type: ignore[override]
+        """Return a session for one invocation, with coroutines for methods."""
+        return _AsyncFunctionsSession(identity, self._by_name, self._threads, self._background)
+
+
+class _Calls:
+    """What sessions of both kinds share: reading a call, and what is to happen once the writes last."""
+
+    is_async = False
+
     def __init__(self, identity: Identity, functions: dict[str, _Callable]) -> None:
         self._identity = identity
         self._functions = functions
         self._callbacks: list[Callable[[], object]] = []
 
-    def answer(self, call: HostCall, deadline: float) -> Answer:
+    def _read(self, call: HostCall, deadline: float) -> tuple[_Callable, dict[str, Any]]:
         if not isinstance(call, FunctionCall):
             raise TypeError(f"functions don't serve {type(call).__name__}")
         function = self._functions.get(call.name)
@@ -161,26 +189,80 @@ class _FunctionsSession:
         arguments = function.arguments(call.arguments)
         if function.wants_call:
             arguments[_INJECTED] = self._call(deadline)
+        return function, arguments
+
+    def _call(self, deadline: float) -> Call:
+        return Call(
+            **self._identity.names(), deadline=deadline, _callbacks=self._callbacks, _takes_coroutines=self.is_async
+        )
+
+    def _taken_callbacks(self) -> tuple[Callable[[], object], ...]:
+        callbacks = tuple(self._callbacks)
+        self._callbacks.clear()
+        return callbacks
+
+    def _log_failure(self, error: Exception) -> None:
+        """Log what a callback raised: the writes are lasting, nothing can be undone, and the others must still run."""
+        who = self._identity
+        _logger.error("on_commit of plugin %s on %s failed", who.plugin, who.hook, extra=who.names(), exc_info=error)
+
+
+class _FunctionsSession(_Calls):
+    def answer(self, call: HostCall, deadline: float) -> Answer:
+        function, arguments = self._read(call, deadline)
         return FunctionResult(write_json(function.function(**arguments)))
 
     def commit(self, deadline: float) -> None:  # noqa: ARG002  what was asked for is done, however late
-        callbacks = tuple(self._callbacks)
-        self._callbacks.clear()
-        for callback in callbacks:
-            self._run(callback)
+        for callback in self._taken_callbacks():
+            try:
+                _check_done(callback())
+            except Exception as error:  # noqa: BLE001  it may raise anything; it is logged
+                self._log_failure(error)
 
     def rollback(self) -> None:
         self._callbacks.clear()
 
-    def _call(self, deadline: float) -> Call:
-        return Call(**self._identity.names(), deadline=deadline, _callbacks=self._callbacks)
 
-    def _run(self, callback: Callable[[], object]) -> None:
+class _AsyncFunctionsSession(_Calls):
+    is_async = True
+
+    def __init__(
+        self,
+        identity: Identity,
+        functions: dict[str, _Callable],
+        threads: Threads,
+        background: set[asyncio.Task[None]],
+    ) -> None:
+        super().__init__(identity, functions)
+        self._threads = threads
+        self._background = background
+
+    async def answer(self, call: HostCall, deadline: float) -> Answer:
+        function, arguments = self._read(call, deadline)
+        return FunctionResult(write_json(await self._threads.result(functools.partial(function.function, **arguments))))
+
+    async def commit(self, deadline: float) -> None:  # noqa: ARG002  what was asked for is done, however late
+        callbacks = self._taken_callbacks()
+        if not callbacks:
+            return
+        running = asyncio.create_task(self._run_all(callbacks))
+        self._background.add(running)
+        running.add_done_callback(self._background.discard)
         try:
-            callback()
-        except Exception:  # the writes are lasting: nothing can be undone, and the others must still run
+            await asyncio.shield(running)
+        except asyncio.CancelledError:  # the commit's time is over: the writes are lasting all the same
             who = self._identity
-            _logger.exception("on_commit of plugin %s on %s failed", who.plugin, who.hook, extra=who.names())
+            _logger.warning("on_commit of plugin %s on %s takes long", who.plugin, who.hook, extra=who.names())
+
+    async def rollback(self) -> None:
+        self._callbacks.clear()
+
+    async def _run_all(self, callbacks: tuple[Callable[[], object], ...]) -> None:
+        for callback in callbacks:
+            try:
+                await self._threads.result(callback)
+            except Exception as error:  # noqa: BLE001  it may raise anything; it is logged
+                self._log_failure(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +295,12 @@ class _Callable:
             raise BackendError(f"the arguments don't fit: {error}", code=AnswerCode.BAD_REQUEST) from error
         values = ((name, getattr(decoded, name)) for name in self.parameters)
         return {name: value for name, value in values if value is not msgspec.UNSET}
+
+
+def _check_done(result: object) -> None:
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("the callback gave a coroutine, and a Host awaits none")
 
 
 def is_async(function: Callable[..., object]) -> bool:

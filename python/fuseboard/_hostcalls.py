@@ -54,6 +54,12 @@ class Reply(NamedTuple):
     body: bytes = b""
 
 
+class Trip(NamedTuple):
+    """Instead of a reply: the call would go over this limit."""
+
+    limit: str
+
+
 def error_reply(code: int, reason: str) -> Reply:
     """Return the reply for an error: the code, and `{"reason": ...}`, cut at 1,024 characters, as its head."""
     return Reply(code, msgspec.json.encode({"reason": reason[:_MAX_REASON]}))

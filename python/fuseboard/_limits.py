@@ -68,7 +68,7 @@ LIMITS: Final = (
     ),
     LimitSpec(
         Limit.TIMEOUT, "invocation_timeout_ms", 250, 10_000, 1, 86_400_000, "ms", 1,
-        "wall clock from entry: instantiation, guest, host calls",
+        "wall clock from entry: waiting for a slot, instantiation, guest, host calls",
     ),
     LimitSpec(
         Limit.HTTP_FETCHES, "http_fetches_per_invocation", 8, 64, 0, _LARGEST, "count", 1,

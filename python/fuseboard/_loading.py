@@ -44,6 +44,7 @@ class Policy:
         hooks: the declared hooks, or `None` where any will do (checking without an application).
         functions: the application's functions, or `None` where any will do.
         served: the kinds of host call that there is a backend for.
+        max_concurrency: how many invocations of a plugin run at once unless the operator says otherwise.
     """
 
     engine: _core.Engine
@@ -52,6 +53,7 @@ class Policy:
     hooks: Mapping[str, Hook] | None
     functions: Functions | None
     served: frozenset[BackendKind]
+    max_concurrency: int = 1
 
 
 class TermsArguments(TypedDict, total=False):
@@ -64,6 +66,7 @@ class TermsArguments(TypedDict, total=False):
         settings: merged over the manifest's settings, key by key.
         enabled: whether it is run; `True` by default.
         priority: for all its hooks, over the manifest's.
+        max_concurrency: how many of its invocations run at once, over the host's.
     """
 
     grants: GrantsOrWord
@@ -71,6 +74,7 @@ class TermsArguments(TypedDict, total=False):
     settings: Mapping[str, Any] | None
     enabled: bool
     priority: int | None
+    max_concurrency: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,7 @@ class Terms:
     settings: Mapping[str, Any] | None = None
     enabled: bool = True
     priority: int | None = None
+    max_concurrency: int | None = None
 
     def __post_init__(self) -> None:
         if self.grants is not None and self.grants != AS_REQUESTED and not isinstance(self.grants, Grants):
@@ -94,10 +99,16 @@ class Terms:
             raise UsageError(f"limits={self.limits!r} must be Limits(...) or None")
         if self.priority is not None and (not isinstance(self.priority, int) or isinstance(self.priority, bool)):
             raise UsageError(f"priority={self.priority!r} must be a whole number or None")
+        if self.max_concurrency is not None and not _is_count(self.max_concurrency):
+            raise UsageError(f"max_concurrency={self.max_concurrency!r} must be a whole number from 1, or None")
         if not isinstance(self.enabled, bool):
             raise UsageError(f"enabled={self.enabled!r} must be True or False")
         for where, _, problem in settings_problems({} if self.settings is None else self.settings):
             raise UsageError(f"{where} {problem}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def terms_of(**said: Unpack[TermsArguments]) -> Terms:
@@ -129,10 +140,16 @@ def from_folder(path: Path, ceilings: Limits) -> Candidate:
     return Candidate(manifest, list(problems), str(manifest_path(path)))
 
 
-def from_bytes(wasm: bytes, manifest: Mapping[str, Any], ceilings: Limits) -> Candidate:
-    """Take a module and a manifest from memory."""
+def from_bytes(wasm: bytes | bytearray | memoryview, manifest: Mapping[str, Any], ceilings: Limits) -> Candidate:
+    """Take a module and a manifest from memory.
+
+    Raises:
+        UsageError: the module is given as something else than bytes.
+    """
+    if not isinstance(wasm, bytes | bytearray | memoryview):
+        raise UsageError(f"wasm must be bytes, not {type(wasm).__name__}; host.load takes a path")
     parsed, problems = parse_manifest(manifest, ceilings=ceilings)
-    return Candidate(parsed, list(problems), None, wasm)
+    return Candidate(parsed, list(problems), None, bytes(wasm))
 
 
 def load(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[Plugin, tuple[Subscriber, ...]]:
@@ -299,6 +316,7 @@ def _installed(
         grants=manifest.capabilities,
         limits=effective(_merged(manifest.limits, terms.limits), policy.ceilings),
         enabled=terms.enabled,
+        max_concurrency=policy.max_concurrency if terms.max_concurrency is None else terms.max_concurrency,
         function_limits={name: most for name, most in functions.items() if name in granted},
     )
     settings = msgspec.json.encode(manifest.settings | plain_settings(terms.settings or {}))

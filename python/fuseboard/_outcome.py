@@ -116,7 +116,8 @@ class Trap(_Ended, frozen=True, kw_only=True):
         backtrace: where the guest was, innermost first; empty where the clock stopped it while it computed.
         host_call: the host call in flight, e.g. `host_db_query`, or `None`.
         http_requests: requests that were already sent, as `METHOD URL`; nothing can undo them.
-        deadline_shared: the time was cut below the plugin's own limit by the dispatch's deadline.
+        deadline_shared: the time was cut below the plugin's own limit: by the dispatch's deadline, by that of the
+            invocation around it, or by waiting for a slot.
     """
 
     limit: str | None
@@ -138,7 +139,7 @@ class Trap(_Ended, frozen=True, kw_only=True):
             return f"the plugin trapped ({self.cause})"
         meter = self.meters[self.limit]
         if self.deadline_shared:
-            return f"limit {self.limit} tripped at {meter.used:,.10g} {meter.unit}, the dispatch's deadline"
+            return f"limit {self.limit} tripped at {meter.used:,.10g} {meter.unit}, its time cut from outside"
         return f"limit {self.limit} tripped at {meter.used:,.10g} of {meter.ceiling:,} {meter.unit}"
 
 

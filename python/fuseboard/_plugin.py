@@ -26,6 +26,7 @@ class Plugin:
         grants: what it may do: exactly what it requested, all of which is granted.
         limits: each limit in its meter's unit, in the order of the limits table.
         enabled: whether it is run; a plugin that isn't is `Skipped(DISABLED)`.
+        max_concurrency: how many of its invocations run at once.
         ceilings: each meter's ceiling and unit, the granted functions' own included.
         logger: `fuseboard.plugin.<slug>`.
     """
@@ -38,6 +39,7 @@ class Plugin:
     grants: Grants
     limits: tuple[int, ...]
     enabled: bool
+    max_concurrency: int
     function_limits: dict[str, int] = field(repr=False)
     ceilings: Ceilings = field(init=False, repr=False)
     timeout_seconds: float = field(init=False, repr=False)

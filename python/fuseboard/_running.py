@@ -7,8 +7,8 @@ it, and removed by one operation.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from fuseboard._errors import HostClosed, UsageError
 
@@ -19,9 +19,14 @@ class RunningCalls:
     """The calls of one host."""
 
     def __init__(self) -> None:
-        self._ended = threading.Condition()
-        self._threads: dict[object, int] = {}
         self._is_closed = False
+        self.after_fork_in_child()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with no calls: those that run, run in the parent."""
+        self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
+        self._callers: dict[object, object] = {}
 
     def check_open(self) -> None:
         """Raise `HostClosed` where the host is closed."""
@@ -36,23 +41,42 @@ class RunningCalls:
         """
         call = object()
         try:
-            self._threads[call] = threading.get_ident()
+            self._callers[call] = threading.get_ident()
             self.check_open()  # not before: closing must see the call, or the call that it is closed
             return work()
         finally:
-            self._threads.pop(call, None)
-            if self._is_closed:
-                with self._ended:
-                    self._ended.notify_all()
+            self._callers.pop(call, None)
+            self._tell_closing()
 
-    def close(self, seconds: float) -> bool:
+    async def run_async(self, work: Coroutine[Any, Any, T], task: object) -> T:
+        """Make a call in a task, and return what it gives. Errors are those of `run`."""
+        call = object()
+        try:
+            self._callers[call] = task
+            self.check_open()
+            return await work
+        finally:
+            work.close()  # where it never began
+            self._callers.pop(call, None)
+            self._tell_closing()
+
+    def _tell_closing(self) -> None:
+        if self._is_closed:
+            with self._lock:
+                self._ended.notify_all()
+
+    def is_running(self, caller: object) -> bool:
+        """Return whether a thread, by its number, or a task is in a call."""
+        return caller in self._callers.values()
+
+    def close(self, seconds: float, *, is_inside: bool) -> bool:
         """Refuse new calls, wait for the running ones, at most this long, and return whether they have ended.
 
         Raises:
-            UsageError: called from inside of a call.
+            UsageError: called from inside of a call: as the caller says, or on a thread that makes one.
         """
-        if threading.get_ident() in self._threads.values():
+        if is_inside or self.is_running(threading.get_ident()):
             raise UsageError("a host can't be closed from inside of one of its calls: it would wait for itself")
-        with self._ended:
+        with self._lock:
             self._is_closed = True
-            return self._ended.wait_for(lambda: not self._threads, seconds)
+            return self._ended.wait_for(lambda: not self._callers, seconds)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import Final, NamedTuple
+from typing import Final
 
 from fuseboard._budget import METER_NAMES, Budget
 from fuseboard._core import Suspended
@@ -26,6 +26,7 @@ from fuseboard._hostcalls import (
     HttpRequest,
     HttpResponse,
     Reply,
+    Trip,
     error_reply,
 )
 from fuseboard._limits import Limit
@@ -37,12 +38,6 @@ MAX_REDIRECTS: Final = 5
 _ERROR_CODES: Final = frozenset(AnswerCode) - {AnswerCode.OK}
 
 _log = logging.getLogger("fuseboard")
-
-
-class Trip(NamedTuple):
-    """Instead of a reply: the call would go over this limit."""
-
-    limit: str
 
 
 class Serving:
@@ -115,7 +110,8 @@ class Serving:
             self.http_requests.append(f"{call.method} {call.url}")
             call = call.with_header("X-Request-ID", self._identity.request_id)
         try:
-            answer = yield Ask(self._sessions.of(call.kind), call, self._deadline)
+            session = yield from self._sessions.of(call.kind)
+            answer = yield Ask(session, call, self._deadline)
         except BackendError as error:
             return error_reply(_error_code(error), _as_text(error.reason))
         except Exception:  # noqa: BLE001  a backend may raise anything; it is logged

@@ -8,14 +8,17 @@ Rules:
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from fuseboard._effects import Commit, Flow, Rollback
+from fuseboard._breakers import Breakers
+from fuseboard._effects import Commit, Flow, Open, Rollback
 from fuseboard._errors import BackendError
 from fuseboard._hostcalls import BackendKind
 from fuseboard._limits import Caps
+from fuseboard._slots import Slots
 from fuseboard._text import printable
 from fuseboard.backends import Backend, Identity, Session
 
@@ -33,12 +36,16 @@ class Services(NamedTuple):
         caps: the operator's caps.
         clock: monotonic time in seconds.
         commit_seconds: what a commit may take, outside the invocation's own time.
+        slots: who may run now.
+        breakers: whom to leave alone.
     """
 
     backends: Mapping[BackendKind, Backend]
     caps: Caps
     clock: Callable[[], float]
     commit_seconds: float
+    slots: Slots
+    breakers: Breakers
 
 
 class Sessions:
@@ -51,12 +58,15 @@ class Sessions:
         self._services = services
         self._open: dict[int, Session] = {}
 
-    def of(self, kind: BackendKind) -> Session:
+    def of(self, kind: BackendKind) -> Flow[Session]:
         """Return the session that serves a kind of host call, opening it at the first."""
         backend = self._services.backends[kind]
         session = self._open.get(id(backend))
         if session is None:
-            session = self._open[id(backend)] = backend.session(self._identity)
+            opened = backend.session(self._identity)
+            if inspect.isawaitable(opened):
+                opened = yield Open(opened)
+            session = self._open[id(backend)] = opened
         return session
 
     def commit(self) -> Flow[str | None]:
@@ -67,7 +77,7 @@ class Sessions:
             if session is None:
                 continue
             try:
-                yield Commit(session, self._services.clock() + self._services.commit_seconds)
+                yield Commit(session, self._commit_deadline())
             except Exception as error:  # noqa: BLE001  a backend may raise anything; it is logged
                 _log.exception("the %s backend can't commit", kind, extra=self._identity.names())
                 reason = error.reason if isinstance(error, BackendError) else "the service failed"
@@ -87,7 +97,10 @@ class Sessions:
         """Roll back all that is open, in the order opposite to their opening."""
         for backend, session in reversed(tuple(self._open.items())):
             try:
-                yield Rollback(session)
+                yield Rollback(session, self._commit_deadline())
             except Exception:  # noqa: BLE001  a backend may raise anything; it is logged
                 _log.exception("a backend can't roll back", extra=self._identity.names())
             del self._open[backend]
+
+    def _commit_deadline(self) -> float:
+        return self._services.clock() + self._services.commit_seconds

@@ -7,6 +7,8 @@ Rules:
 * So writers of one plugin and scope come one after the other, and whoever waits for a lock waits until the deadline.
   DB and KV are two stores: each commits whole, not both as one, and two invocations that take the two locks in
   opposite order wait for each other until the first deadline.
+* In a forked child, `MemoryKv` has what was committed before, `MemoryDb` begins empty: SQLite's connections can't be
+  taken along.
 * The calls, the commit and the rollback of a session exclude each other, whichever threads they come from, and a
   session that has ended does nothing any more: an abandoned call can't take the lock after its rollback.
 """
@@ -188,6 +190,7 @@ class MemoryDb:
     def __init__(self, *, max_bytes: int = 64 * MIB) -> None:
         self._pages = max(1, max_bytes // PAGE_BYTES)
         self._databases: dict[_Namespace, Database] = {}
+        self._inherited: list[dict[_Namespace, Database]] = []
         self._lock = Lock()
 
     def session(self, identity: Identity) -> _DbSession:
@@ -217,6 +220,12 @@ class MemoryDb:
             for database in self._databases.values():
                 database.connection.close()
             self._databases.clear()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with empty databases. The inherited connections stay open: a thread that isn't here may hold them."""
+        self._inherited.append(self._databases)
+        self._databases = {}
+        self._lock = Lock()
 
     def _database(self, plugin: str, scope: str | None) -> Database:
         with self._lock:
@@ -335,7 +344,7 @@ class MemoryKv:
 
     def __init__(self, initial: Mapping[str, Mapping[bytes, bytes]] | None = None) -> None:
         self._stores: dict[_Namespace, _KvStore] = {
-            (plugin, None): _KvStore(dict(values)) for plugin, values in (initial or {}).items()
+            (plugin, None): _KvStore({**values}) for plugin, values in (initial or {}).items()
         }
         self._lock = Lock()
 
@@ -347,6 +356,11 @@ class MemoryKv:
         """Return a copy of what is committed."""
         return self._store(plugin, scope).snapshot()
 
+    def after_fork_in_child(self) -> None:
+        """Take new locks: who held the old ones may not be in this process."""
+        self._lock = Lock()
+        self._stores = {namespace: _KvStore({**store.snapshot()}) for namespace, store in self._stores.items()}
+
     def _store(self, plugin: str, scope: str | None) -> _KvStore:
         with self._lock:
             return self._stores.setdefault((plugin, scope), _KvStore({}))
@@ -354,21 +368,18 @@ class MemoryKv:
 
 @dataclass(frozen=True, slots=True)
 class _KvStore:
-    values: dict[bytes, bytes]
+    """What is committed. Writes are applied by one operation, so that a fork can't come between them."""
+
+    values: dict[bytes, bytes | None]
     lock: OwnedLock = field(default_factory=OwnedLock)
-    _touching: Lock = field(default_factory=Lock)
 
     def snapshot(self) -> dict[bytes, bytes]:
-        with self._touching:
-            return self.values.copy()
+        return {key: value for key, value in self.values.copy().items() if value is not None}
 
     def apply(self, writes: Mapping[bytes, bytes | None]) -> None:
-        with self._touching:
-            for key, value in writes.items():
-                if value is None:
-                    self.values.pop(key, None)
-                else:
-                    self.values[key] = value
+        self.values.update(writes)
+        for key in [key for key, value in writes.items() if value is None]:
+            self.values.pop(key, None)
 
 
 class _KvSession(_Session):

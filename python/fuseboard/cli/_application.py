@@ -1,4 +1,4 @@
-"""Finds the application's `Host` by its place, `module:attr`.
+"""Finds the application's `Host` or `AsyncHost` by its place, `module:attr`.
 
 Rules:
 * The current directory is on Python's path, first.
@@ -19,12 +19,12 @@ from types import ModuleType
 
 import click
 
+from fuseboard._base_host import BaseHost
 from fuseboard._errors import near_miss
-from fuseboard._host import Host
 from fuseboard.cli._terminal import wrong_option
 
 
-def host_at(place: str) -> Host:
+def host_at(place: str) -> BaseHost:
     """Return the host at `module:attr`, or what a callable there returns.
 
     Raises:
@@ -34,11 +34,12 @@ def host_at(place: str) -> Host:
     if not module or not attribute:
         raise _wrong(f"{place!r} must be MODULE:ATTR, e.g. app:host for `host = Host(...)` in app.py")
     found = _attribute(_imported(module), attribute)
-    host = _called(place, found) if callable(found) and not isinstance(found, Host) else found
-    if not isinstance(host, Host):
+    host = _called(place, found) if callable(found) and not isinstance(found, BaseHost) else found
+    if not isinstance(host, BaseHost):
         what = "is" if host is found else "returns something"
         problem = (
-            f"{place} {what} of type {type(host).__name__}; it must be a fuseboard.Host, or a callable returning one"
+            f"{place} {what} of type {type(host).__name__}; it must be a fuseboard.Host or AsyncHost, "
+            "or a callable returning one"
         )
         raise _wrong(problem)
     return host

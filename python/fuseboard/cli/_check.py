@@ -39,7 +39,7 @@ from fuseboard.cli._terminal import (
 )
 
 _HOST_HELP: Final = (
-    "The application's fuseboard.Host, or a callable that returns one: hooks, functions, backends and ceilings "
+    "The application's Host or AsyncHost, or a callable that returns one: hooks, functions, backends and ceilings "
     "are held to it. Without it any hook and function will do, under the default ceilings."
 )
 
@@ -54,7 +54,7 @@ def check(context: click.Context, folder: Path, host: str | None, as_json: bool)
 
     Exits with 0 where there is no problem, 1 where there are, 2 for wrong usage. Nothing of the plugin runs.
     """
-    checked = _checked(folder, _any_application() if host is None else host_at(host)._policy())
+    checked = _checked(folder, _any_application() if host is None else host_at(host)._registry.policy())
     if as_json:
         print_json(_data(checked))
     else:

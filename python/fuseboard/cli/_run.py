@@ -7,20 +7,23 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, BinaryIO, Final, Literal, TypedDict, TypeVar, Unpack, cast
 
 import click
 import msgspec
 
+from fuseboard._async_host import AsyncHost
 from fuseboard._errors import LoadError, UnknownHook, UsageError
 from fuseboard._grants import AS_REQUESTED
 from fuseboard._hooks import Hook
 from fuseboard._host import Host
-from fuseboard._loading import from_folder
+from fuseboard._loading import GrantsOrWord, from_folder
 from fuseboard._outcome import Completed, Outcome, Skipped, Trapped
 from fuseboard._plugin import Plugin
 from fuseboard._values import UNWRITABLE
@@ -41,11 +44,15 @@ from fuseboard.cli._terminal import (
 )
 
 T = TypeVar("T")
+AnyHost = Host | AsyncHost
+Done = Callable[[Any], Any]
 
 EXIT_CODES: Final[dict[type[Outcome], int]] = {Completed: 0, Trapped: 1, Skipped: 3}
 _INTERRUPTED: Final = 130
 _LONGEST_MS: Final = 86_400_000
-_HOST_HELP: Final = "The application's fuseboard.Host, or a callable that returns one. It is imported and really used."
+_HOST_HELP: Final = (
+    "The application's Host or AsyncHost, or a callable that gives one. It is imported and really used."
+)
 
 
 class Options(TypedDict):
@@ -109,23 +116,34 @@ def _run(folder: Path, options: Options) -> Report:
     written = _written(options)
     about = _json_object("--context", options["context"])
     settings = dict(_setting(each) for each in options["setting"])
-    host = host_at(options["host"])
+    host = cast("AnyHost", host_at(options["host"]))
     log: list[LogLine] = []
     with _refusals_told(), redirect_stdout(sys.stderr), watched_log(log.append if options["as_json"] else show_line):
         hook = _hook(host, options["hook"])
         value = _value(hook, written)
-        replaced = _make_room(host, folder)
-        plugin = host.load(folder, grants=AS_REQUESTED if options["grant"] == AS_REQUESTED else None, settings=settings)
-        outcome = host.invoke(
-            plugin.slug,
-            hook,
-            value,
-            context=about,
-            scope=options["scope"],
-            request_id=options["request_id"],
-            timeout_ms=options["timeout_ms"],
-        )
+        grants: GrantsOrWord = AS_REQUESTED if options["grant"] == AS_REQUESTED else None
+        with _awaiting() as done:
+            replaced = _make_room(host, folder, done)
+            plugin = done(host.load(folder, grants=grants, settings=settings))
+            outcome = done(
+                host.invoke(
+                    plugin.slug,
+                    hook,
+                    value,
+                    context=about,
+                    scope=options["scope"],
+                    request_id=options["request_id"],
+                    timeout_ms=options["timeout_ms"],
+                )
+            )
     return Report(hook, value, outcome, replaced, log)
+
+
+@contextmanager
+def _awaiting() -> Iterator[Done]:
+    """Give what turns a call of a host of either kind into its result."""
+    with asyncio.Runner() as runner:
+        yield lambda result: runner.run(result) if inspect.iscoroutine(result) else result
 
 
 @contextmanager
@@ -141,19 +159,19 @@ def _refusals_told() -> Iterator[None]:
 # ── the host ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _hook(host: Host, name: str) -> Hook:
-    declared = host._policy().hooks or {}
+def _hook(host: AnyHost, name: str) -> Hook:
+    declared = host._registry.policy().hooks or {}
     if name not in declared:
         raise UnknownHook(name, declared)
     return declared[name]
 
 
-def _make_room(host: Host, folder: Path) -> Plugin | None:
+def _make_room(host: AnyHost, folder: Path, done: Done) -> Plugin | None:
     """Unload a plugin of the same slug and return it."""
-    manifest = from_folder(folder, host._policy().ceilings).manifest
+    manifest = from_folder(folder, host._registry.policy().ceilings).manifest
     loaded = None if manifest is None else host.plugins.get(manifest.slug)
     if loaded is not None:
-        host.unload(loaded.slug)
+        done(host.unload(loaded.slug))
         notice = (
             f"unloaded the application's own {loaded.slug} {loaded.version} first, and its grants, limits, settings"
         )

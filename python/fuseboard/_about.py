@@ -1,0 +1,70 @@
+"""What can be said with a dispatch, and the request that becomes of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypedDict, Unpack
+
+from fuseboard._errors import UsageError
+from fuseboard._invocation import Request
+from fuseboard._nesting import Enclosing
+from fuseboard._values import encode_context
+
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+
+
+class About(TypedDict, total=False):
+    """What can be said with a dispatch.
+
+    Attributes:
+        context: what plugins may know beside the value; a mapping that becomes a JSON object.
+        request_id: 1 to 200 printable ASCII characters without spaces; 128 random bits in hex by default.
+        scope: whose data the plugins work on, e.g. a tenant.
+        timeout_ms: a deadline that the plugins share, in milliseconds.
+    """
+
+    context: Mapping[str, Any] | None
+    request_id: str | None
+    scope: str | None
+    timeout_ms: float | None
+
+
+def request_of(hook: str, stack: tuple[Enclosing, ...], clock: Callable[[], float], **about: Unpack[About]) -> Request:
+    """Return the request of a dispatch; one that is nested has no more time than what is around it.
+
+    Raises:
+        UsageError: something that was said can't be used.
+        HookTypeError: the context can't be written as JSON.
+    """
+    check_about(about)
+    timeout_ms = about.get("timeout_ms")
+    deadlines = [one.deadline for one in stack]
+    if timeout_ms is not None:
+        deadlines.append(clock() + timeout_ms / 1e3)
+    return Request(
+        about.get("request_id") or os.urandom(16).hex(),
+        about.get("scope"),
+        encode_context(hook, about.get("context")),
+        min(deadlines, default=None),
+    )
+
+
+def check_about(about: About) -> None:
+    """Refuse what no dispatch can be told; the context is looked at where it is written."""
+    if unknown := about.keys() - About.__annotations__.keys():
+        raise UsageError(f"unknown argument {min(unknown)!r}; there are {', '.join(About.__annotations__)}")
+    request_id, scope, timeout_ms = about.get("request_id"), about.get("scope"), about.get("timeout_ms")
+    if request_id is not None and not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
+        raise UsageError(f"request_id={request_id!r} must be 1 to 200 printable ASCII characters without spaces")
+    if scope is not None and not (isinstance(scope, str) and scope and _SURROGATE.search(scope) is None):
+        raise UsageError(f"scope={scope!r} must be text that UTF-8 can hold, or None")
+    if timeout_ms is not None and not (_is_number(timeout_ms) and 0 <= timeout_ms <= sys.float_info.max):
+        raise UsageError(f"timeout_ms={timeout_ms!r} must be a number of milliseconds, 0 or more")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,202 @@
+"""The loop that waits on an event loop: it performs a flow's effects as `_drivers` does, and lets other tasks run.
+
+Rules:
+* A guest's first slice runs here; what outlives it, and what isn't known to be quick, moves to a worker thread.
+* Coroutines are awaited, until the deadline where there is one; plain methods run on worker threads.
+* A task that is cancelled goes on until its guest has ended, then learns of it. Commit and rollback are carried
+  through first, and so is what reports them.
+* Whatever happens, other tasks get their turn every few milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from fuseboard import _core
+from fuseboard._drivers import Abandoned, move_of, throw
+from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Report, Resume, Rollback
+from fuseboard._errors import BackendTimeout
+from fuseboard._functions import is_async
+from fuseboard._sessions import Services
+from fuseboard._threads import Threads
+
+if TYPE_CHECKING:
+    from fuseboard._outcome import Outcome
+
+T = TypeVar("T")
+Step = _core.Completed | _core.Suspended | _core.Running | _core.Trapped
+
+_TURN_SECONDS: Final = 0.002
+"""How long other tasks wait at most for a flow that never has to."""
+
+_log = logging.getLogger("fuseboard")
+
+
+async def drive_async(flow: Flow[T], services: Services, threads: Threads, report: Callable[[Outcome], None]) -> T:
+    """Run a flow to its end on the running event loop and return what it returns."""
+    return await _Drive(flow, services, threads, report).run()
+
+
+class _Drive(Generic[T]):
+    """One flow on its way.
+
+    A cancellation that comes while a commit or a rollback is carried through is kept in `_cancelled` until then.
+    """
+
+    def __init__(self, flow: Flow[T], services: Services, threads: Threads, report: Callable[[Outcome], None]) -> None:
+        self._flow = flow
+        self._services = services
+        self._threads = threads
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._turn_ends = self._loop.time() + _TURN_SECONDS
+        self._cancelled: asyncio.CancelledError | None = None
+
+    async def run(self) -> T:
+        """Run the flow to its end."""
+        start: Callable[[], Effect] = partial(self._flow.send, None)
+        while True:
+            try:
+                return await self._run(start)
+            except GeneratorExit as error:  # the loop is gone: nothing can be awaited any more
+                with contextlib.suppress(Abandoned):
+                    self._give_up(error)
+                raise
+            except BaseException as error:
+                if inspect.getgeneratorstate(self._flow) == inspect.GEN_CLOSED:
+                    self._raise_if_cancelled()
+                    raise
+                start = partial(throw, self._flow, error)  # the flow decides, and re-raises what isn't its own
+
+    async def _run(self, start: Callable[[], Effect]) -> T:
+        try:
+            effect = start()
+            while True:
+                effect = self._flow.send(await self._perform(effect))
+        except StopIteration as stop:
+            self._raise_if_cancelled()
+            value: T = stop.value
+            return value
+
+    async def _perform(self, effect: Effect) -> Any:
+        match effect:
+            case Commit(session, deadline):
+                await self._carry_through("commit", partial(session.commit, deadline), deadline)
+            case Rollback(session, deadline):
+                await self._carry_through("rollback", session.rollback, deadline)
+            case Report(outcome):
+                self._report(outcome)
+            case _:
+                self._raise_if_cancelled()
+                await self._give_others_a_turn()
+                return await self._perform_cancellable(effect)
+        return None
+
+    async def _perform_cancellable(self, effect: Acquire | Resume | Continue | Open | Ask) -> Any:
+        match effect:
+            case Acquire():
+                return await self._acquire(effect)
+            case Resume() | Continue():
+                return await self._move_on(effect)
+            case Ask(session, call, deadline):
+                return await self._ask(partial(session.answer, call, deadline), deadline)
+            case Open(opening):
+                return await opening
+
+    async def _give_others_a_turn(self) -> None:
+        if self._loop.time() >= self._turn_ends:
+            await asyncio.sleep(0)
+            self._turn_ends = self._loop.time() + _TURN_SECONDS
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancelled is not None:
+            error, self._cancelled = self._cancelled, None
+            raise error
+
+    # ── the guest ────────────────────────────────────────────────────────────────────────────────
+
+    async def _move_on(self, effect: Resume | Continue) -> Step:
+        move = move_of(effect)
+        if isinstance(effect, Resume) and not effect.execution.starts_detached:
+            return move(slices=1)
+        job = self._threads.run_guest(partial(move, slices=1))
+        future = asyncio.wrap_future(job)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            effect.execution.interrupt()
+            if not job.cancel():
+                await _ended(future)
+            raise
+
+    async def _acquire(self, effect: Acquire) -> None:
+        held = self._loop.create_future()
+        wake = partial(_finish_from_anywhere, self._loop, held)
+        timer = self._loop.call_later(max(0.0, effect.deadline - self._services.clock()), _finish, held)
+        self._services.slots.call_when_held(effect.ticket, wake)
+        try:
+            await held
+        finally:
+            timer.cancel()
+
+    # ── backends ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _ask(self, work: Callable[[], Any], deadline: float) -> Any:
+        seconds = max(0.0, deadline - self._services.clock())
+        return await _in_time(self._threads.result(work), seconds)
+
+    async def _carry_through(self, what: str, work: Callable[[], Any], deadline: float) -> None:
+        """Perform the end of a session, whether this task is cancelled meanwhile or not."""
+        ending = asyncio.ensure_future(self._ask(work, deadline))
+        while not ending.done():
+            try:
+                await asyncio.wait([ending])
+            except asyncio.CancelledError as error:
+                self._cancelled = error
+        if (result := ending.result()) is not None:
+            raise TypeError(f"a session's {what} must return None, not {type(result).__name__}")
+
+    def _give_up(self, error: GeneratorExit) -> None:
+        """End the flow where no loop runs any more."""
+        effect = throw(self._flow, error)
+        while True:
+            if isinstance(effect, Rollback) and not is_async(effect.session.rollback):
+                effect.session.rollback()
+            else:
+                _log.warning("the event loop was gone before this could be done: %r", effect)
+            effect = self._flow.send(None)
+
+
+async def _in_time(awaitable: Awaitable[T], seconds: float) -> T:
+    try:
+        async with asyncio.timeout(seconds) as timer:
+            return await awaitable
+    except TimeoutError as error:
+        if timer.expired():
+            raise BackendTimeout("there was no answer before the deadline") from error
+        raise
+
+
+async def _ended(future: asyncio.Future[Any]) -> None:
+    """Wait for a future, whether this task is cancelled again or not; what came of it is of no interest."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
+    if not future.cancelled():
+        future.exception()
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _finish_from_anywhere(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(_finish, future)

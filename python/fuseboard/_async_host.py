@@ -1,0 +1,163 @@
+"""The host of an asynchronous application: the names of `Host`, awaited, on the same flow.
+
+Rule: no decision is taken here. A call looks its hook up, builds the flow and hands it to the driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+from fuseboard import _loading
+from fuseboard._about import About
+from fuseboard._async_driver import drive_async
+from fuseboard._base_host import BaseHost
+from fuseboard._errors import UsageError
+from fuseboard._functions import AsyncFunctions, Functions, HostFunction
+from fuseboard._hooks import Action, Filter, Hook
+from fuseboard._loading import GrantsOrWord, TermsArguments
+from fuseboard._nesting import stack_of
+from fuseboard._outcome import Dispatch, Outcome
+from fuseboard._plugin import Plugin
+from fuseboard._slots import RESERVE
+from fuseboard._threads import Threads
+
+if TYPE_CHECKING:
+    from fuseboard._effects import Flow
+    from fuseboard.backends import Backend
+
+T = TypeVar("T")
+
+_log = logging.getLogger("fuseboard")
+
+
+class AsyncHost(BaseHost):
+    """Runs plugins inside this process as `Host` does, for an event loop, which is never held up.
+
+    The arguments and errors are those of `Host`. Backends and functions may be coroutines; what is plain, and guests
+    that compute for longer than a moment, runs on threads of the host's own. A host belongs to the event loop that
+    first uses it. Calls, and `declare`, `load`, `load_bytes`, `load_all`, `reload` and `unload`, are awaited;
+    `plugins` and `breakers` are plain.
+
+    A plain function or backend that is late is given up: the plugin trips, and the thread is taken until it ends.
+    """
+
+    _threads: Threads
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    # ── hooks and plugins ────────────────────────────────────────────────────────────────────────
+
+    async def declare(self, *hooks: Hook) -> None:
+        """Add hooks, as `Host.declare`."""
+        self._registry.declare(*hooks)
+
+    async def load(self, path: str | os.PathLike[str], **terms: Unpack[TermsArguments]) -> Plugin:
+        """Load a plugin from its folder or its `plugin.toml`, as `Host.load`, on a thread."""
+        said = _loading.terms_of(**terms)
+        return await asyncio.to_thread(
+            lambda: self._registry.load(_loading.from_folder(Path(path), self._ceilings), said)
+        )
+
+    async def load_bytes(
+        self, wasm: bytes | bytearray | memoryview, manifest: Mapping[str, Any], **terms: Unpack[TermsArguments]
+    ) -> Plugin:
+        """Load a plugin from memory, as `Host.load_bytes`, on a thread."""
+        said = _loading.terms_of(**terms)
+        candidate = _loading.from_bytes(wasm, manifest, self._ceilings)
+        return await asyncio.to_thread(self._registry.load, candidate, said)
+
+    async def load_all(self, directory: str | os.PathLike[str], *, grants: GrantsOrWord = None) -> tuple[Plugin, ...]:
+        """Load every folder with a `plugin.toml` below a directory, as `Host.load_all`, on a thread."""
+        return await asyncio.to_thread(self._registry.load_all, Path(directory), _loading.terms_of(grants=grants))
+
+    async def reload(self, slug: str) -> Plugin:
+        """Put what is in a plugin's folder now in its place, as `Host.reload`, on a thread."""
+        return await asyncio.to_thread(self._registry.reload, slug)
+
+    async def unload(self, slug: str) -> None:
+        """Remove a plugin, as `Host.unload`."""
+        self._registry.unload(slug)
+
+    # ── calls ────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    async def apply_filter(self, hook: Filter[T], value: T, **about: Unpack[About]) -> T: ...
+    @overload
+    async def apply_filter(self, hook: str, value: T, **about: Unpack[About]) -> T: ...
+    async def apply_filter(self, hook: Filter[T] | str, value: T, **about: Unpack[About]) -> T:
+        """Pass a value through every subscriber of a filter and return the last value, as `Host.apply_filter`."""
+        return (await self._dispatch(self._registry.hook(hook, Filter), value, **about)).value
+
+    @overload
+    async def do_action(self, hook: Action[T], value: T, **about: Unpack[About]) -> None: ...
+    @overload
+    async def do_action(self, hook: Action[None] | str, value: Any = None, **about: Unpack[About]) -> None: ...
+    async def do_action(self, hook: Action[Any] | str, value: Any = None, **about: Unpack[About]) -> None:
+        """Tell every subscriber of an action of an event, as `Host.do_action`."""
+        await self._dispatch(self._registry.hook(hook, Action), value, **about)
+
+    async def dispatch(self, hook: Filter[T] | Action[T] | str, value: T, **about: Unpack[About]) -> Dispatch[T]:
+        """Do what `apply_filter` or `do_action` does, and return what happened too."""
+        return await self._dispatch(self._registry.hook(hook, Filter | Action), value, **about)
+
+    async def invoke(self, slug: str, hook: Filter[T] | Action[T] | str, value: T, **about: Unpack[About]) -> Outcome:
+        """Run one plugin on a hook and return its outcome, as `Host.invoke`."""
+        return await self._drive(self._invoke_flow(slug, hook, value, **about))
+
+    async def aclose(self) -> None:
+        """Refuse new work, wait for what runs (bounded by the longest timeout), and let plugins and threads go.
+
+        Raises:
+            UsageError: called from inside of a call, by a function or `on_outcome`: it would wait for itself.
+        """
+        self._bind()
+        is_inside = bool(stack_of(self._services)) or self._running.is_running(asyncio.current_task())
+        closing = asyncio.to_thread(self._running.close, self._longest_seconds(), is_inside=is_inside)
+        if not await closing:
+            _log.warning("the host is closed, but calls that no deadline can stop are still running")
+        self._registry.clear()
+        self._threads.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _dispatch(self, hook: Hook, value: T, **about: Unpack[About]) -> Dispatch[T]:
+        flow = self._dispatch_flow(hook, value, **about)
+        return Dispatch(value) if flow is None else await self._drive(flow)
+
+    async def _drive(self, flow: Flow[T]) -> T:
+        self._bind()
+        driven = drive_async(flow, self._services, self._threads, self._report)
+        return await self._running.run_async(driven, asyncio.current_task())
+
+    def _bind(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None or self._loop.is_closed():
+            self._loop = loop
+        if self._loop is not loop:
+            raise UsageError("this AsyncHost belongs to another event loop; make one in each")
+
+    # ── what is asynchronous about it ────────────────────────────────────────────────────────────
+
+    def after_fork_in_child(self) -> None:
+        """Begin with nothing running, on whichever event loop comes first."""
+        super().after_fork_in_child()
+        self._threads.after_fork_in_child()
+        self._loop = None
+
+    def _functions_of(self, functions: Iterable[HostFunction[..., Any]]) -> Functions:
+        self._threads = Threads(self._max_concurrent_invocations + RESERVE)
+        return AsyncFunctions(functions, self._threads)
+
+    def _check_backend(self, kind: str, backend: Backend) -> None:
+        """Take both kinds."""

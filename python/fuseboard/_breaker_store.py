@@ -1,0 +1,128 @@
+"""Where breakers' states are kept: the protocol, and this process's memory.
+
+Rules:
+* A store is asked at each invocation and never waits: one that is shared by processes answers from a copy of its own.
+* A closed breaker with an empty window is as good as none, and is dropped when there are many: scopes come and go.
+* A window is a few buckets: its memory doesn't grow with the invocations in it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from threading import Lock
+from typing import Final, Protocol
+
+from fuseboard._breaker import BreakerKey, BreakerState, Counts, Status
+
+_BUCKETS: Final = 10
+_FEW: Final = 1_024
+
+
+class BreakerStore(Protocol):
+    """Where breakers' states are kept."""
+
+    def status(self, key: BreakerKey, initial: Callable[[], Status]) -> Status:
+        """Return a breaker's status; where there is none, `initial()` becomes it."""
+
+    def swap(self, key: BreakerKey, old: Status, new: Status | None) -> bool:
+        """Replace a status where it is still `old`, by none to forget it; empty its window; return whether it was."""
+
+    def count(self, key: BreakerKey, status: Status, now: float, *, trapped: bool) -> Counts | None:
+        """Count one invocation in where the status is still this one; return what is in the window if it trapped."""
+
+    def counts(self, key: BreakerKey, now: float) -> Counts:
+        """Return what is in the window."""
+
+    def known(self) -> Collection[BreakerKey]:
+        """Return whose breakers there are."""
+
+    def after_fork_in_child(self) -> None:
+        """Make the store usable in a process that was just forked: who held its lock may not be there."""
+
+
+class MemoryBreakerStore:
+    """Keeps the breakers of one host."""
+
+    def __init__(self, window_seconds: float) -> None:
+        self._bucket_seconds = window_seconds / _BUCKETS
+        self._lock = Lock()
+        self._cells: dict[BreakerKey, _Cell] = {}
+        self._sweep_above = _FEW
+
+    def status(self, key: BreakerKey, initial: Callable[[], Status]) -> Status:
+        """Return a breaker's status; where there is none, `initial()` becomes it."""
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells.setdefault(key, _Cell(initial(), self._bucket_seconds))
+        return cell.status
+
+    def swap(self, key: BreakerKey, old: Status, new: Status | None) -> bool:
+        """Replace a status where it is still `old`, by none to forget it; empty its window; return whether it was."""
+        with self._lock:
+            cell = self._cells.get(key)
+            if cell is None or cell.status is not old:
+                return False
+            if new is None:
+                del self._cells[key]
+            else:
+                self._cells[key] = _Cell(new, self._bucket_seconds)
+            return True
+
+    def count(self, key: BreakerKey, status: Status, now: float, *, trapped: bool) -> Counts | None:
+        """Count one invocation in where the status is still this one; return what is in the window if it trapped."""
+        with self._lock:
+            cell = self._cells.get(key)
+            if cell is None or cell.status is not status:
+                return None
+            cell.add(now, trapped=trapped)
+            if len(self._cells) > self._sweep_above:
+                self._sweep(now)
+            return cell.counts(now) if trapped else None
+
+    def counts(self, key: BreakerKey, now: float) -> Counts:
+        """Return what is in the window."""
+        with self._lock:
+            cell = self._cells.get(key)
+            return Counts(0, 0) if cell is None else cell.counts(now)
+
+    def known(self) -> tuple[BreakerKey, ...]:
+        """Return whose breakers there are."""
+        with self._lock:
+            return tuple(self._cells)
+
+    def after_fork_in_child(self) -> None:
+        """Take a new lock: who held the old one may not be in this process."""
+        self._lock = Lock()
+
+    def _sweep(self, now: float) -> None:
+        self._cells = {
+            key: cell
+            for key, cell in self._cells.items()
+            if cell.status.state is not BreakerState.CLOSED or cell.counts(now).invocations
+        }
+        self._sweep_above = max(_FEW, 2 * len(self._cells))
+
+
+class _Cell:
+    """A status with its window."""
+
+    __slots__ = ("_bucket_seconds", "_buckets", "status")
+
+    def __init__(self, status: Status, bucket_seconds: float) -> None:
+        self.status = status
+        self._bucket_seconds = bucket_seconds
+        self._buckets: deque[list[int]] = deque(maxlen=_BUCKETS)
+
+    def add(self, now: float, *, trapped: bool) -> None:
+        number = int(now / self._bucket_seconds)
+        if not self._buckets or self._buckets[-1][0] != number:
+            self._buckets.append([number, 0, 0])
+        newest = self._buckets[-1]
+        newest[1] += 1
+        newest[2] += trapped
+
+    def counts(self, now: float) -> Counts:
+        oldest = int(now / self._bucket_seconds) - _BUCKETS
+        seen = [bucket for bucket in self._buckets if bucket[0] > oldest]
+        return Counts(sum(bucket[1] for bucket in seen), sum(bucket[2] for bucket in seen))

@@ -1,0 +1,190 @@
+"""The breakers of one host: what the flow asks them, and what the operator can do with them.
+
+Rule: a status is replaced only where it is still the one that the change was made from. Who comes second looks again,
+or has nothing to say any more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from fuseboard._breaker import (
+    Breaker,
+    BreakerChange,
+    BreakerEvent,
+    BreakerKey,
+    BreakerPolicy,
+    BreakerState,
+    Status,
+    moved,
+)
+from fuseboard._breaker_store import BreakerStore
+from fuseboard._errors import UsageError
+
+_PROBE_ENDS: Final = {
+    True: BreakerEvent.PROBE_TRAPPED,
+    False: BreakerEvent.PROBE_COMPLETED,
+    None: BreakerEvent.PROBE_RETURNED,
+}
+
+
+class Admission(NamedTuple):
+    """An invocation was let through."""
+
+    key: BreakerKey
+    status: Status
+
+
+class Breakers:
+    """The breakers of one host: to read, and for the operator to open, close and reset.
+
+    Iterating gives a `Breaker` for each that has seen an invocation lately.
+    """
+
+    def __init__(
+        self,
+        policy: BreakerPolicy | None,
+        store: BreakerStore,
+        clock: Callable[[], float],
+        *,
+        check: Callable[[str, str], object],
+        notify: Callable[[BreakerChange], object],
+    ) -> None:
+        self._policy = policy or BreakerPolicy()
+        self._is_watching = policy is not None
+        self._store = store
+        self._clock = clock
+        self._check = check
+        self._notify = notify
+        self._epochs = itertools.count()
+
+    # ── for the flow ─────────────────────────────────────────────────────────────────────────────
+
+    def admit(self, key: BreakerKey, lost_at: float) -> Admission | None:
+        """Return an admission, which must be settled, or `None` where the breaker is open.
+
+        A probe that isn't settled at `lost_at` is taken for lost.
+        """
+        status = self._store.status(key, self._initial)
+        if status.state is BreakerState.CLOSED:
+            return Admission(key, status)
+        now = self._clock()
+        if now < status.until:
+            return None
+        probing = self._next(status, BreakerEvent.PROBE, now, lost_at)
+        return Admission(key, probing) if self._replace(key, status, probing, BreakerEvent.PROBE) else None
+
+    def settle(self, admission: Admission, *, trapped: bool | None) -> None:
+        """Say what became of an admitted invocation; `None` for what says nothing about the plugin."""
+        key, status = admission
+        if status.state is BreakerState.HALF_OPEN:
+            self._move(key, status, _PROBE_ENDS[trapped])
+        elif trapped is not None and self._is_watching:
+            counts = self._store.count(key, status, self._clock(), trapped=trapped)
+            if trapped and counts is not None and self._policy.is_exceeded(counts):
+                self._move(key, status, BreakerEvent.TRAPS)
+
+    def forget(self, plugin: str) -> None:
+        """Begin anew with a plugin that was reloaded or unloaded."""
+        for key in self._store.known():
+            if key.plugin == plugin:
+                self._forget(key)
+
+    def after_fork_in_child(self) -> None:
+        """Hand back the probes that run on in the parent."""
+        self._store.after_fork_in_child()
+        for key in self._store.known():
+            status = self._store.status(key, self._initial)
+            if status.state is BreakerState.HALF_OPEN:
+                self._move(key, status, BreakerEvent.PROBE_RETURNED)
+
+    # ── for the operator ─────────────────────────────────────────────────────────────────────────
+
+    def __iter__(self) -> Iterator[Breaker]:
+        return iter([self._shown(key) for key in self._store.known()])
+
+    def get(self, plugin: str, hook: str, scope: str | None = None) -> Breaker:
+        """Return a breaker as it is now; one that has seen nothing yet is closed.
+
+        Raises:
+            UnknownPlugin: there is no such plugin, or it doesn't subscribe to the hook.
+        """
+        return self._shown(self._key(plugin, hook, scope))
+
+    def open(self, plugin: str, hook: str, scope: str | None = None) -> None:
+        """Open a breaker until it is closed or reset by hand, or the plugin is reloaded. Errors are those of `get`."""
+        self._operate(self._key(plugin, hook, scope), BreakerEvent.OPERATOR_OPENED)
+
+    def close(self, plugin: str, hook: str, scope: str | None = None) -> None:
+        """Close a breaker, with an empty window. Errors are those of `get`."""
+        self._operate(self._key(plugin, hook, scope), BreakerEvent.OPERATOR_CLOSED)
+
+    def reset(self, plugin: str | None = None, hook: str | None = None, scope: str | None = None) -> None:
+        """Forget what was seen: of one breaker, of all of a plugin where no hook is named, or of every plugin.
+
+        Raises:
+            UsageError: a hook or a scope without what comes before it.
+            UnknownPlugin: as for `get`.
+        """
+        if plugin is None or hook is None:
+            if hook is not None or scope is not None:
+                raise UsageError("breakers.reset takes a plugin, or a plugin and a hook, or these and a scope")
+            for slug in {key.plugin for key in self._store.known()} if plugin is None else {plugin}:
+                self.forget(slug)
+        else:
+            self._forget(self._key(plugin, hook, scope))
+
+    # ── one breaker ──────────────────────────────────────────────────────────────────────────────
+
+    def _key(self, plugin: str, hook: str, scope: str | None) -> BreakerKey:
+        self._check(plugin, hook)
+        if scope is not None and not isinstance(scope, str):
+            raise UsageError(f"scope={scope!r} must be text, or None")
+        return BreakerKey(plugin, hook, scope)
+
+    def _initial(self) -> Status:
+        return Status(BreakerState.CLOSED, next(self._epochs), self._policy.cooldown_seconds)
+
+    def _shown(self, key: BreakerKey) -> Breaker:
+        now = self._clock()
+        status, counts = self._store.status(key, self._initial), self._store.counts(key, now)
+        retry = max(0.0, status.until - now)
+        has_probe = status.state is not BreakerState.CLOSED and retry < math.inf
+        return Breaker(
+            **key._asdict(), state=status.state, **counts._asdict(),
+            cooldown_seconds=status.cooldown_seconds, retry_seconds=retry if has_probe else None,
+        )  # fmt: skip
+
+    def _operate(self, key: BreakerKey, event: BreakerEvent) -> None:
+        while not self._move(key, self._store.status(key, self._initial), event):
+            pass  # an invocation changed it meanwhile
+
+    def _forget(self, key: BreakerKey) -> None:
+        status = self._store.status(key, self._initial)
+        while not self._store.swap(key, status, None):
+            status = self._store.status(key, self._initial)
+        self._tell(key, status.state, self._initial(), BreakerEvent.RESET)
+
+    def _move(self, key: BreakerKey, old: Status, event: BreakerEvent) -> bool:
+        return self._replace(key, old, self._next(old, event, self._clock()), event)
+
+    def _replace(self, key: BreakerKey, old: Status, new: Status, event: BreakerEvent) -> bool:
+        if not self._store.swap(key, old, new):
+            return False
+        self._tell(key, old.state, new, event)
+        return True
+
+    def _next(self, old: Status, event: BreakerEvent, now: float, lost_at: float = -math.inf) -> Status:
+        return moved(old, event, self._policy, now, next(self._epochs), lost_at)
+
+    def _tell(self, key: BreakerKey, before: BreakerState, new: Status, event: BreakerEvent) -> None:
+        if before is new.state:
+            return
+        is_timed = new.state is BreakerState.OPEN and new.until < math.inf
+        cooldown = new.cooldown_seconds if is_timed else None
+        self._notify(
+            BreakerChange(**key._asdict(), before=before, after=new.state, event=event, cooldown_seconds=cooldown)
+        )

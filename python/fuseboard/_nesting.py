@@ -1,0 +1,53 @@
+"""Invocations inside of invocations: a function of the application that is called by a guest may dispatch again.
+
+Rules:
+* The stack is a context variable: it goes along into threads that are started with a copy of their caller's context,
+  as the host's own are, and into tasks.
+* An invocation that has ended isn't on the stack any more, whatever copies there are of it: a task that a function
+  left behind begins with an empty one.
+* Each host has its own stack.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Final
+
+MAX_DEPTH: Final = 8
+"""How many invocations may be on the stack."""
+
+_STACK: Final[ContextVar[tuple[Enclosing, ...]]] = ContextVar("fuseboard_stack", default=())
+
+
+class Enclosing:
+    """One invocation on the stack.
+
+    Attributes:
+        plugin: the plugin's slug.
+        deadline: when it must end, on the host's clock.
+        has_ended: whether it is off the stack.
+    """
+
+    __slots__ = ("_below", "deadline", "has_ended", "host", "plugin")
+
+    def __init__(self, host: object, plugin: str, deadline: float) -> None:
+        self.host = host
+        self.plugin = plugin
+        self.deadline = deadline
+        self.has_ended = False
+        self._below = _STACK.get()
+
+    def enter(self) -> None:
+        """Put it on the stack."""
+        _STACK.set((*self._below, self))
+
+    def leave(self) -> None:
+        """Take it off the stack."""
+        self.has_ended = True
+        _STACK.set(self._below)
+
+
+def stack_of(host: object) -> tuple[Enclosing, ...]:
+    """Return the invocations of a host that this code runs inside of, outermost first."""
+    stack = _STACK.get()
+    return stack and tuple(one for one in stack if one.host is host and not one.has_ended)
