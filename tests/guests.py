@@ -1,14 +1,18 @@
 """The built test plugins, and a host that serves them everything they ask for."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fuseboard as fb
-from drivers import MakeHost
 from fuseboard.backends import HttpRequest, HttpResponse
 from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
+
+if TYPE_CHECKING:
+    from drivers import MakeHost
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = (ROOT / "plugins/hostile/plugin.wasm").read_bytes()

@@ -916,7 +916,7 @@ def test_more_calls_than_slots_wait_and_are_skipped(load: Callable[..., fb.Host]
             happened = host.dispatch("text", "x", timeout_ms=20)
             assert happened.value == "x"
             assert skip_reason(happened.outcomes[0]) is fb.SkipReason.SATURATED
-            assert "max_concurrent_invocations is 2" in str(happened.outcomes[0])
+            assert "2 of the host's 2 slots are taken" in str(happened.outcomes[0])
             assert happened.outcomes[0].elapsed_ms >= 20
         barrier.wait(10)
         assert [kinds(each.result(10)) for each in running] == [["Completed"]] * 2

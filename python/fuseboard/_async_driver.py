@@ -153,7 +153,8 @@ class _Drive(Generic[T]):
 
     async def _carry_through(self, what: str, work: Callable[[], Any], deadline: float) -> None:
         """Perform the end of a session, whether this task is cancelled meanwhile or not."""
-        ending = asyncio.ensure_future(self._ask(work, deadline))
+        ending = self._loop.create_task(self._ask(work, deadline))
+        asyncio.tasks._unregister_task(ending)  # noqa: SLF001  a loop that ends cancels all tasks: this one's is waited for
         while not ending.done():
             try:
                 await asyncio.wait([ending])
@@ -166,11 +167,14 @@ class _Drive(Generic[T]):
         """End the flow where no loop runs any more."""
         effect = throw(self._flow, error)
         while True:
-            if isinstance(effect, Rollback) and not is_async(effect.session.rollback):
-                effect.session.rollback()
-            else:
-                _log.warning("the event loop was gone before this could be done: %r", effect)
-            effect = self._flow.send(None)
+            try:
+                if isinstance(effect, Rollback) and not is_async(effect.session.rollback):
+                    effect.session.rollback()
+                else:
+                    _log.warning("the event loop was gone before this could be done: %r", effect)
+                effect = self._flow.send(None)
+            except Exception as failure:  # noqa: BLE001  the flow decides
+                effect = throw(self._flow, failure)
 
 
 async def _in_time(awaitable: Awaitable[T], seconds: float) -> T:

@@ -117,11 +117,11 @@ class AsyncHost(BaseHost):
         """
         self._bind()
         is_inside = bool(stack_of(self._services)) or self._running.is_running(asyncio.current_task())
-        closing = asyncio.to_thread(self._running.close, self._longest_seconds(), is_inside=is_inside)
-        if not await closing:
+        if await asyncio.to_thread(self._running.close, self._longest_seconds(), is_inside=is_inside):
+            self._threads.close()
+        else:
             _log.warning("the host is closed, but calls that no deadline can stop are still running")
         self._registry.clear()
-        self._threads.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -92,7 +92,7 @@ class BaseHost(ABC):
             breaker,
             MemoryBreakerStore((breaker or BreakerPolicy()).window_seconds),
             clock,
-            check=self._registry.subscriber,
+            roster=self._registry,
             notify=self._report_breaker,
         )
         slots = Slots(max_concurrent_invocations, max_guest_memory_mb * MIB)
@@ -146,14 +146,16 @@ class BaseHost(ABC):
         return dispatch(hook, subscribers, value, request, self._services)
 
     def _invoke_flow(self, slug: str, hook: Hook | str, value: Any, **about: Unpack[About]) -> Flow[Outcome]:
+        self._running.check_open()
         found = self._registry.hook(hook, Filter | Action)
         subscriber = self._registry.subscriber(slug, found.name)
         request = request_of(found.name, stack_of(self._services), self._services.clock, **about)
         return invoke(Invocation(subscriber, request, value, found.encode(value), self._services))
 
     def _longest_seconds(self) -> float:
-        """Return how long a call can take that keeps to its deadlines."""
-        return ceiling_of(SPEC_OF[Limit.TIMEOUT], self._ceilings) / 1e3 + self._services.commit_seconds
+        """Return how long a dispatch can take that keeps to its plugins' deadlines."""
+        invocation = ceiling_of(SPEC_OF[Limit.TIMEOUT], self._ceilings) / 1e3 + self._services.commit_seconds
+        return invocation * max(1, self._registry.longest_dispatch())
 
     # ── reports ──────────────────────────────────────────────────────────────────────────────────
 

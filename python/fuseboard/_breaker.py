@@ -184,7 +184,7 @@ class BreakerChange(msgspec.Struct, frozen=True, kw_only=True):
         plugin, hook, scope: whose it is.
         before, after: its states.
         event: what changed it.
-        cooldown_seconds: where it is open now, how long before the next probe; `None` where the operator opened it.
+        cooldown_seconds: where it is open now, how long until the next probe; `None` where the operator opened it.
     """
 
     plugin: str

@@ -2,12 +2,14 @@
 
 Rules:
 * A store is asked at each invocation and never waits: one that is shared by processes answers from a copy of its own.
-* A closed breaker with an empty window is as good as none, and is dropped when there are many: scopes come and go.
+* A closed breaker that nobody asked for the length of a window is as good as none, and is dropped when there are
+  many: scopes come and go.
 * A window is a few buckets: its memory doesn't grow with the invocations in it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection
 from threading import Lock
@@ -22,7 +24,7 @@ _FEW: Final = 1_024
 class BreakerStore(Protocol):
     """Where breakers' states are kept."""
 
-    def status(self, key: BreakerKey, initial: Callable[[], Status]) -> Status:
+    def status(self, key: BreakerKey, now: float, initial: Callable[[], Status]) -> Status:
         """Return a breaker's status; where there is none, `initial()` becomes it."""
 
     def swap(self, key: BreakerKey, old: Status, new: Status | None) -> bool:
@@ -50,11 +52,12 @@ class MemoryBreakerStore:
         self._cells: dict[BreakerKey, _Cell] = {}
         self._sweep_above = _FEW
 
-    def status(self, key: BreakerKey, initial: Callable[[], Status]) -> Status:
+    def status(self, key: BreakerKey, now: float, initial: Callable[[], Status]) -> Status:
         """Return a breaker's status; where there is none, `initial()` becomes it."""
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells.setdefault(key, _Cell(initial(), self._bucket_seconds))
+            cell = self._added(key, now, initial)
+        cell.asked_at = now
         return cell.status
 
     def swap(self, key: BreakerKey, old: Status, new: Status | None) -> bool:
@@ -67,6 +70,7 @@ class MemoryBreakerStore:
                 del self._cells[key]
             else:
                 self._cells[key] = _Cell(new, self._bucket_seconds)
+                self._cells[key].asked_at = cell.asked_at
             return True
 
     def count(self, key: BreakerKey, status: Status, now: float, *, trapped: bool) -> Counts | None:
@@ -76,8 +80,6 @@ class MemoryBreakerStore:
             if cell is None or cell.status is not status:
                 return None
             cell.add(now, trapped=trapped)
-            if len(self._cells) > self._sweep_above:
-                self._sweep(now)
             return cell.counts(now) if trapped else None
 
     def counts(self, key: BreakerKey, now: float) -> Counts:
@@ -95,28 +97,34 @@ class MemoryBreakerStore:
         """Take a new lock: who held the old one may not be in this process."""
         self._lock = Lock()
 
+    def _added(self, key: BreakerKey, now: float, initial: Callable[[], Status]) -> _Cell:
+        with self._lock:
+            if len(self._cells) >= self._sweep_above:
+                self._sweep(now)
+            return self._cells.setdefault(key, _Cell(initial(), self._bucket_seconds))
+
     def _sweep(self, now: float) -> None:
-        self._cells = {
-            key: cell
-            for key, cell in self._cells.items()
-            if cell.status.state is not BreakerState.CLOSED or cell.counts(now).invocations
-        }
+        oldest = now - _BUCKETS * self._bucket_seconds
+        for key, cell in tuple(self._cells.items()):
+            if cell.status.state is BreakerState.CLOSED and cell.asked_at < oldest:
+                del self._cells[key]
         self._sweep_above = max(_FEW, 2 * len(self._cells))
 
 
 class _Cell:
     """A status with its window."""
 
-    __slots__ = ("_bucket_seconds", "_buckets", "status")
+    __slots__ = ("_bucket_seconds", "_buckets", "asked_at", "status")
 
     def __init__(self, status: Status, bucket_seconds: float) -> None:
         self.status = status
+        self.asked_at = math.inf
         self._bucket_seconds = bucket_seconds
         self._buckets: deque[list[int]] = deque(maxlen=_BUCKETS)
 
     def add(self, now: float, *, trapped: bool) -> None:
         number = int(now / self._bucket_seconds)
-        if not self._buckets or self._buckets[-1][0] != number:
+        if not self._buckets or self._buckets[-1][0] < number:  # whoever looked at the clock earlier may come later
             self._buckets.append([number, 0, 0])
         newest = self._buckets[-1]
         newest[1] += 1

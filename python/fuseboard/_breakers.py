@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from fuseboard._breaker import (
     Breaker,
@@ -23,6 +23,10 @@ from fuseboard._breaker import (
 )
 from fuseboard._breaker_store import BreakerStore
 from fuseboard._errors import UsageError
+from fuseboard._hooks import Hook
+
+if TYPE_CHECKING:
+    from fuseboard._plugin import Plugin
 
 _PROBE_ENDS: Final = {
     True: BreakerEvent.PROBE_TRAPPED,
@@ -32,10 +36,20 @@ _PROBE_ENDS: Final = {
 
 
 class Admission(NamedTuple):
-    """An invocation was let through."""
+    """An invocation was let through; without a status, by a plugin that was replaced, of which nothing is counted."""
 
     key: BreakerKey
-    status: Status
+    status: Status | None
+
+
+class Roster(Protocol):
+    """Who is loaded."""
+
+    def is_loaded(self, plugin: Plugin) -> bool:
+        """Return whether this very plugin is, and wasn't reloaded since."""
+
+    def check(self, slug: str, hook: str | None) -> None:
+        """Raise `UnknownPlugin` where there is no such plugin, or it doesn't subscribe to the hook."""
 
 
 class Breakers:
@@ -50,28 +64,30 @@ class Breakers:
         store: BreakerStore,
         clock: Callable[[], float],
         *,
-        check: Callable[[str, str], object],
+        roster: Roster,
         notify: Callable[[BreakerChange], object],
     ) -> None:
         self._policy = policy or BreakerPolicy()
         self._is_watching = policy is not None
         self._store = store
         self._clock = clock
-        self._check = check
+        self._roster = roster
         self._notify = notify
         self._epochs = itertools.count()
 
     # ── for the flow ─────────────────────────────────────────────────────────────────────────────
 
-    def admit(self, key: BreakerKey, lost_at: float) -> Admission | None:
+    def admit(self, plugin: Plugin, key: BreakerKey, lost_at: float) -> Admission | None:
         """Return an admission, which must be settled, or `None` where the breaker is open.
 
         A probe that isn't settled at `lost_at` is taken for lost.
         """
-        status = self._store.status(key, self._initial)
+        if not self._roster.is_loaded(plugin):
+            return Admission(key, None)
+        now = self._clock()
+        status = self._store.status(key, now, self._initial)
         if status.state is BreakerState.CLOSED:
             return Admission(key, status)
-        now = self._clock()
         if now < status.until:
             return None
         probing = self._next(status, BreakerEvent.PROBE, now, lost_at)
@@ -80,6 +96,8 @@ class Breakers:
     def settle(self, admission: Admission, *, trapped: bool | None) -> None:
         """Say what became of an admitted invocation; `None` for what says nothing about the plugin."""
         key, status = admission
+        if status is None:
+            return
         if status.state is BreakerState.HALF_OPEN:
             self._move(key, status, _PROBE_ENDS[trapped])
         elif trapped is not None and self._is_watching:
@@ -97,7 +115,7 @@ class Breakers:
         """Hand back the probes that run on in the parent."""
         self._store.after_fork_in_child()
         for key in self._store.known():
-            status = self._store.status(key, self._initial)
+            status = self._status(key)
             if status.state is BreakerState.HALF_OPEN:
                 self._move(key, status, BreakerEvent.PROBE_RETURNED)
 
@@ -106,7 +124,7 @@ class Breakers:
     def __iter__(self) -> Iterator[Breaker]:
         return iter([self._shown(key) for key in self._store.known()])
 
-    def get(self, plugin: str, hook: str, scope: str | None = None) -> Breaker:
+    def get(self, plugin: str, hook: Hook | str, scope: str | None = None) -> Breaker:
         """Return a breaker as it is now; one that has seen nothing yet is closed.
 
         Raises:
@@ -114,15 +132,15 @@ class Breakers:
         """
         return self._shown(self._key(plugin, hook, scope))
 
-    def open(self, plugin: str, hook: str, scope: str | None = None) -> None:
+    def open(self, plugin: str, hook: Hook | str, scope: str | None = None) -> None:
         """Open a breaker until it is closed or reset by hand, or the plugin is reloaded. Errors are those of `get`."""
         self._operate(self._key(plugin, hook, scope), BreakerEvent.OPERATOR_OPENED)
 
-    def close(self, plugin: str, hook: str, scope: str | None = None) -> None:
+    def close(self, plugin: str, hook: Hook | str, scope: str | None = None) -> None:
         """Close a breaker, with an empty window. Errors are those of `get`."""
         self._operate(self._key(plugin, hook, scope), BreakerEvent.OPERATOR_CLOSED)
 
-    def reset(self, plugin: str | None = None, hook: str | None = None, scope: str | None = None) -> None:
+    def reset(self, plugin: str | None = None, hook: Hook | str | None = None, scope: str | None = None) -> None:
         """Forget what was seen: of one breaker, of all of a plugin where no hook is named, or of every plugin.
 
         Raises:
@@ -132,6 +150,8 @@ class Breakers:
         if plugin is None or hook is None:
             if hook is not None or scope is not None:
                 raise UsageError("breakers.reset takes a plugin, or a plugin and a hook, or these and a scope")
+            if plugin is not None:
+                self._roster.check(plugin, None)
             for slug in {key.plugin for key in self._store.known()} if plugin is None else {plugin}:
                 self.forget(slug)
         else:
@@ -139,18 +159,22 @@ class Breakers:
 
     # ── one breaker ──────────────────────────────────────────────────────────────────────────────
 
-    def _key(self, plugin: str, hook: str, scope: str | None) -> BreakerKey:
-        self._check(plugin, hook)
+    def _key(self, plugin: str, hook: Hook | str, scope: str | None) -> BreakerKey:
+        name = hook if isinstance(hook, str) else getattr(hook, "name", repr(hook))
+        self._roster.check(plugin, name)
         if scope is not None and not isinstance(scope, str):
             raise UsageError(f"scope={scope!r} must be text, or None")
-        return BreakerKey(plugin, hook, scope)
+        return BreakerKey(plugin, name, scope)
 
     def _initial(self) -> Status:
         return Status(BreakerState.CLOSED, next(self._epochs), self._policy.cooldown_seconds)
 
+    def _status(self, key: BreakerKey) -> Status:
+        return self._store.status(key, self._clock(), self._initial)
+
     def _shown(self, key: BreakerKey) -> Breaker:
         now = self._clock()
-        status, counts = self._store.status(key, self._initial), self._store.counts(key, now)
+        status, counts = self._store.status(key, now, self._initial), self._store.counts(key, now)
         retry = max(0.0, status.until - now)
         has_probe = status.state is not BreakerState.CLOSED and retry < math.inf
         return Breaker(
@@ -159,13 +183,13 @@ class Breakers:
         )  # fmt: skip
 
     def _operate(self, key: BreakerKey, event: BreakerEvent) -> None:
-        while not self._move(key, self._store.status(key, self._initial), event):
+        while not self._move(key, self._status(key), event):
             pass  # an invocation changed it meanwhile
 
     def _forget(self, key: BreakerKey) -> None:
-        status = self._store.status(key, self._initial)
+        status = self._status(key)
         while not self._store.swap(key, status, None):
-            status = self._store.status(key, self._initial)
+            status = self._status(key)
         self._tell(key, status.state, self._initial(), BreakerEvent.RESET)
 
     def _move(self, key: BreakerKey, old: Status, event: BreakerEvent) -> bool:
@@ -184,7 +208,8 @@ class Breakers:
         if before is new.state:
             return
         is_timed = new.state is BreakerState.OPEN and new.until < math.inf
-        cooldown = new.cooldown_seconds if is_timed else None
+        wait = 0.0 if event is BreakerEvent.PROBE_RETURNED else new.cooldown_seconds
+        cooldown = wait if is_timed else None
         self._notify(
             BreakerChange(**key._asdict(), before=before, after=new.state, event=event, cooldown_seconds=cooldown)
         )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from threading import Lock
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Report, Resume, Rollback
@@ -75,9 +76,7 @@ def _perform(effect: Effect, services: Services, report: Callable[[Outcome], Non
             _check_nothing("rollback", session.rollback())  # type: ignore[func-returns-value]
         case Report(outcome):
             report(outcome)
-        case Open(opening):
-            if inspect.iscoroutine(opening):
-                opening.close()
+        case Open():
             raise TypeError("this backend's session(identity) gives something to await; it needs an AsyncHost")
     return None
 
@@ -96,10 +95,10 @@ def move_of(
 
 
 def _acquire(effect: Acquire, services: Services) -> None:
-    gate = Lock()
-    gate.acquire()
-    services.slots.call_when_held(effect.ticket, gate.release)
-    gate.acquire(timeout=max(0.0, effect.deadline - services.clock()))
+    held: SimpleQueue[None] = SimpleQueue()
+    services.slots.call_when_held(effect.ticket, partial(held.put, None))
+    with suppress(Empty):
+        held.get(timeout=max(0.0, effect.deadline - services.clock()))
 
 
 def _check_nothing(what: str, result: object) -> None:

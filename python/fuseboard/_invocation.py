@@ -114,7 +114,9 @@ class Invocation:
         if self._clock() >= self._deadline:
             return self._skipped(SkipReason.DEADLINE)
         key = BreakerKey(self._plugin.slug, self._subscriber.hook.name, self._identity.scope)
-        self._admission = self._services.breakers.admit(key, self._deadline + self._services.commit_seconds)
+        self._admission = self._services.breakers.admit(
+            self._plugin, key, self._deadline + self._services.commit_seconds
+        )
         if self._admission is None:
             return self._skipped(SkipReason.BREAKER_OPEN)
         return (yield from self._in_slot(nested=bool(stack)))

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,8 @@ class Terms:
             raise UsageError(f"enabled={self.enabled!r} must be True or False")
         for where, _, problem in settings_problems({} if self.settings is None else self.settings):
             raise UsageError(f"{where} {problem}")
+        if self.settings is not None:  # a reload reads them again, whatever has become of the operator's own
+            object.__setattr__(self, "settings", plain_settings(self.settings))
 
 
 def _is_count(value: object) -> bool:
@@ -126,18 +129,25 @@ def terms_of(**said: Unpack[TermsArguments]) -> Terms:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is offered as a plugin: a manifest without problems, or the problems, and where it came from."""
+    """What is offered as a plugin: a manifest without problems, or the problems, and where it came from.
+
+    Attributes:
+        folder: where its files are read, without links: one that is moved meanwhile mixes no two versions.
+    """
 
     manifest: Manifest | None
     problems: list[LoadError]
     path: str | None
     wasm: bytes | None = None
+    folder: Path | None = None
 
 
 def from_folder(path: Path, ceilings: Limits) -> Candidate:
     """Read a plugin's folder, or its `plugin.toml`."""
-    manifest, problems = read_manifest(path, ceilings=ceilings)
-    return Candidate(manifest, list(problems), str(manifest_path(path)))
+    shown = manifest_path(path)
+    folder = Path(os.path.realpath(shown.parent))
+    manifest, problems = read_manifest(shown, ceilings=ceilings, folder=folder)
+    return Candidate(manifest, list(problems), str(shown), folder=folder)
 
 
 def from_bytes(wasm: bytes | bytearray | memoryview, manifest: Mapping[str, Any], ceilings: Limits) -> Candidate:
@@ -265,10 +275,10 @@ def _compiled(candidate: Candidate, manifest: Manifest, policy: Policy) -> _core
 
 def _read_module(candidate: Candidate, manifest: Manifest, caps: Caps) -> bytes:
     path = _module_path(candidate, manifest)
-    file = Path(path or "")
+    folder = candidate.folder or Path()
     try:
-        resolved = file.resolve(strict=True)
-        if not resolved.is_relative_to(Path(candidate.path or "").parent.resolve()):
+        resolved = (folder / manifest.module).resolve(strict=True)
+        if not resolved.is_relative_to(folder):
             raise ModuleError("the module lies outside of the plugin's folder", slug=manifest.slug, path=path)
         if not resolved.is_file():  # opening a pipe would wait for its writer
             raise ModuleError("the module is no file", slug=manifest.slug, path=path)
@@ -319,7 +329,7 @@ def _installed(
         max_concurrency=policy.max_concurrency if terms.max_concurrency is None else terms.max_concurrency,
         function_limits={name: most for name, most in functions.items() if name in granted},
     )
-    settings = msgspec.json.encode(manifest.settings | plain_settings(terms.settings or {}))
+    settings = msgspec.json.encode({**manifest.settings, **(terms.settings or {})})
     hooks = policy.hooks or {}
     return plugin, tuple(
         Subscriber(

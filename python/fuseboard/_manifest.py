@@ -89,11 +89,16 @@ def manifest_path(path: Path) -> Path:
     return path if path.name == MANIFEST_NAME else path / MANIFEST_NAME
 
 
-def read_manifest(path: Path, *, ceilings: Limits = _TABLE_CEILINGS) -> tuple[Manifest | None, list[ManifestError]]:
-    """Return the manifest of a plugin's folder, or at the path of its `plugin.toml`, or every problem with it."""
+def read_manifest(
+    path: Path, *, ceilings: Limits = _TABLE_CEILINGS, folder: Path | None = None
+) -> tuple[Manifest | None, list[ManifestError]]:
+    """Return the manifest of a plugin's folder, or at the path of its `plugin.toml`, or every problem with it.
+
+    It is read in `folder`, where that is given, and called by its path all the same.
+    """
     path = manifest_path(path)
     try:
-        data = _toml(_content(path))
+        data = _toml(_content(path if folder is None else folder / MANIFEST_NAME))
     except (OSError, ValueError, RecursionError) as error:
         return None, [ManifestError(MANIFEST_NAME, _file_problem(error), path=str(path))]
     return parse_manifest(data, path=str(path), ceilings=ceilings)

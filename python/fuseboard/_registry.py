@@ -31,6 +31,8 @@ class _Loaded(NamedTuple):
     plugin: Plugin
     subscribers: tuple[Subscriber, ...]
     terms: Terms
+    place: Path | None
+    """Where to read it again, wherever the process goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,17 @@ class Registry:
         """Return who subscribes to a hook, in the order in which they run."""
         return self._installed.subscribers.get(hook, ())
 
+    def is_loaded(self, plugin: Plugin) -> bool:
+        """Return whether this very plugin is loaded, and wasn't reloaded since."""
+        return self._installed.plugins.get(plugin.slug) is plugin
+
+    def check(self, slug: str, hook: str | None) -> None:
+        """Raise `UnknownPlugin` where there is no such plugin, or it doesn't subscribe to the hook."""
+        if hook is None:
+            self._find(slug)
+        else:
+            self.subscriber(slug, hook)
+
     def subscriber(self, slug: str, hook: str) -> Subscriber:
         """Return one plugin's subscription to a hook.
 
@@ -162,6 +175,7 @@ class Registry:
 
     def load_all(self, directory: Path, terms: Terms) -> tuple[Plugin, ...]:
         """Install every plugin below a directory."""
+        self._check_open()
         if not directory.is_dir():
             raise UsageError(f"{directory} is no directory")
         loaded, errors = [], []
@@ -177,20 +191,24 @@ class Registry:
     def reload(self, slug: str) -> Plugin:
         """Read a plugin's folder again, and install what is there in its place."""
         with self._reloading:
-            self._check_open()
-            old = self._find(slug)
-            if old.plugin.path is None:
-                raise UsageError(
-                    f"plugin {slug!r} was loaded from bytes: there is no folder to read; unload and load it"
-                )
-            candidate = _loading.from_folder(Path(old.plugin.path), self._ceilings)
-            _check_same_slug(candidate, slug)
-            new = self._loaded(candidate, old.terms)
-            with self._replacing:
-                self._check_open()
-                self._find(slug)  # it may have been unloaded meanwhile
-                self._installed = _Installed.of({**self._installed.loaded, slug: new})
+            while (plugin := self._reloaded(slug)) is None:
+                pass  # it was loaded anew meanwhile, under other terms
         self._changed(slug)
+        return plugin
+
+    def _reloaded(self, slug: str) -> Plugin | None:
+        self._check_open()
+        old = self._find(slug)
+        if old.place is None:
+            raise UsageError(f"plugin {slug!r} was loaded from bytes: there is no folder to read; unload and load it")
+        candidate = _loading.from_folder(old.place, self._ceilings)
+        _check_same_slug(candidate, slug)
+        new = self._loaded(candidate, old.terms)
+        with self._replacing:
+            self._check_open()
+            if self._find(slug) is not old:
+                return None
+            self._installed = _Installed.of({**self._installed.loaded, slug: new})
         return new.plugin
 
     def unload(self, slug: str) -> None:
@@ -201,6 +219,10 @@ class Registry:
             self._installed = _Installed.of({name: one for name, one in self._installed.loaded.items() if name != slug})
         self._changed(slug)
 
+    def longest_dispatch(self) -> int:
+        """Return how many plugins the hook has to which most subscribe."""
+        return max(map(len, self._installed.subscribers.values()), default=0)
+
     def clear(self) -> None:
         """Let all plugins go."""
         with self._replacing:
@@ -208,7 +230,8 @@ class Registry:
 
     def _loaded(self, candidate: Candidate, terms: Terms) -> _Loaded:
         plugin, subscribers = _loading.load(candidate, self.policy(), terms)
-        return _Loaded(plugin, subscribers, terms)
+        place = None if candidate.path is None else Path(candidate.path).absolute()
+        return _Loaded(plugin, subscribers, terms, place)
 
     def _check_free(self, candidate: Candidate) -> None:
         manifest = candidate.manifest

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple
 
 from fuseboard._breakers import Breakers
@@ -65,8 +65,17 @@ class Sessions:
         if session is None:
             opened = backend.session(self._identity)
             if inspect.isawaitable(opened):
-                opened = yield Open(opened)
+                opened = yield from self._awaited(opened)
             session = self._open[id(backend)] = opened
+        return session
+
+    def _awaited(self, opening: Awaitable[Session]) -> Flow[Session]:
+        try:
+            session: Session = yield Open(opening)
+        except BaseException:
+            if inspect.iscoroutine(opening):
+                opening.close()  # it may never have begun
+            raise
         return session
 
     def commit(self) -> Flow[str | None]:

@@ -38,13 +38,14 @@ class Ticket:
         execution: what runs in the slot.
     """
 
-    __slots__ = ("execution", "memory_bytes", "most", "number", "plugin", "wake")
+    __slots__ = ("execution", "is_nested", "memory_bytes", "most", "number", "plugin", "wake")
 
     def __init__(self, plugin: str, most: int, memory_bytes: int) -> None:
         self.plugin = plugin
         self.most = most
         self.memory_bytes = memory_bytes
         self.number = 0
+        self.is_nested = False
         self.wake: Callable[[], object] | None = None
         self.execution: Execution | None = None
 
@@ -85,11 +86,11 @@ class Slots:
 
     def ask(self, ticket: Ticket, *, nested: bool = False) -> bool:
         """Ask for a slot and return whether it is held now. If not, it waits, or if `nested`, is refused."""
+        ticket.is_nested = nested
         with self._lock:
             if not self._is_summed:
                 self._sum_up()
-            most = self._invocations + self._reserve if nested else self._invocations
-            if (nested or not self._waiting) and self._lack(ticket, most) is None:
+            if (nested or not self._waiting) and self._lack(ticket) is None:
                 self._hold(ticket)
                 return True
             if nested:
@@ -104,7 +105,10 @@ class Slots:
         return ticket in self._held
 
     def call_when_held(self, ticket: Ticket, wake: Callable[[], object]) -> None:
-        """Have this called once the ticket is held, from any thread: at once, if it is. It must not wait or raise."""
+        """Have this called when the ticket is held, from any thread: at once, if it is.
+
+        It must not wait or raise, and twice must do no harm: an interrupt may have it called again.
+        """
         with self._lock:
             if ticket in self._held:
                 wake()
@@ -127,11 +131,11 @@ class Slots:
                 self._serve()
 
     def lack(self, ticket: Ticket) -> str:
-        """Return what there was too little of for a ticket."""
+        """Return what there is too little of for a ticket."""
         with self._lock:
             if not self._is_summed:
                 self._sum_up()
-            return self._lack(ticket, self._invocations) or "others were first"
+            return self._lack(ticket) or "others were first"
 
     def after_fork_in_child(self) -> None:
         """Begin with free slots: what runs, runs in the parent."""
@@ -143,11 +147,12 @@ class Slots:
 
     # ── with the lock held ───────────────────────────────────────────────────────────────────────
 
-    def _lack(self, ticket: Ticket, most: int) -> str | None:
+    def _lack(self, ticket: Ticket) -> str | None:
+        most = self._invocations + self._reserve if ticket.is_nested else self._invocations
         if self._running[ticket.plugin] >= ticket.most:
             return f"the plugin runs {ticket.most} times already, its max_concurrency"
         if len(self._held) >= most:
-            return f"{len(self._held)} invocations run already; the host's max_concurrent_invocations is {most}"
+            return f"{len(self._held)} of the host's {most} slots are taken"
         if self._memory_held + ticket.memory_bytes > self._memory_bytes:
             return (
                 f"{self._memory_held // MIB} of {self._memory_bytes // MIB} MiB of guest memory are taken, "
@@ -162,7 +167,13 @@ class Slots:
             self._leave_queue(ticket)
         self._running[ticket.plugin] += 1
         self._memory_held += ticket.memory_bytes
+        self._wake(ticket)
         self._is_summed = True
+
+    def _wake(self, ticket: Ticket) -> None:
+        if ticket.wake is not None:
+            ticket.wake()
+            ticket.wake = None
 
     def _leave_queue(self, ticket: Ticket) -> None:
         queue = self._waiting.get(ticket.plugin)
@@ -173,18 +184,17 @@ class Slots:
 
     def _serve(self) -> None:
         while self._waiting:
-            heads = (next(iter(queue)) for queue in self._waiting.values())
+            heads = [next(iter(queue)) for queue in self._waiting.values() if queue]
             able = [ticket for ticket in heads if self._running[ticket.plugin] < ticket.most]
             oldest = min(able, key=lambda ticket: ticket.number, default=None)
-            if oldest is None or self._lack(oldest, self._invocations) is not None:
+            if oldest is None or self._lack(oldest) is not None:
                 return
             self._hold(oldest)
-            if oldest.wake is not None:
-                oldest.wake()
 
     def _sum_up(self) -> None:
         for ticket in self._held:
             self._leave_queue(ticket)
+            self._wake(ticket)
         self._running = defaultdict(int, Counter(ticket.plugin for ticket in self._held))
         self._memory_held = sum(ticket.memory_bytes for ticket in self._held)
         self._is_summed = True

@@ -6,6 +6,7 @@ between taking a lock and noting that one has it loses no lock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Condition
 
 
@@ -18,15 +19,20 @@ class OwnedLock:
         self._freed = Condition()
         self._owner: object | None = None
 
-    def take(self, owner: object, seconds: float) -> bool:
-        """Wait for the lock, at most this long, and return whether it is the owner's now."""
+    def take(self, owner: object, seconds: float, gives_up: Callable[[], bool] = lambda: False) -> bool:
+        """Wait for the lock, at most this long, or until who wants it gives up, and return whether it is theirs now."""
         with self._freed:
             if self._owner is owner:
                 return True
-            is_free = self._freed.wait_for(lambda: self._owner is None, seconds)
-            if is_free:
+            self._freed.wait_for(lambda: self._owner is None or gives_up(), seconds)
+            if self._owner is None and not gives_up():
                 self._owner = owner
-            return is_free
+            return self._owner is owner
+
+    def look_again(self) -> None:
+        """Have all that wait look whether they give up."""
+        with self._freed:
+            self._freed.notify_all()
 
     def is_held_by(self, owner: object) -> bool:
         """Return whether it is the owner's."""
@@ -37,4 +43,4 @@ class OwnedLock:
         with self._freed:
             if self._owner is owner:
                 self._owner = None
-                self._freed.notify()
+                self._freed.notify_all()  # one alone might be about to give up

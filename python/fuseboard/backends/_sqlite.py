@@ -100,6 +100,10 @@ class Guard:
         self.stopped = time.monotonic() > self._deadline
         return self.stopped
 
+    def stop(self) -> None:
+        """Have the statement that runs end at once."""
+        self._deadline = -math.inf
+
     def missed_interrupt(self, error: Exception) -> bool:
         """Return whether Ctrl-C came while SQLite was asking: it takes the exception for a no, and drops it."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF

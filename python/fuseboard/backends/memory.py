@@ -89,15 +89,20 @@ class _Session(ABC):
                 self._end()
 
     def rollback(self) -> None:
+        self._has_ended = True
+        self._stop()  # an answer that nobody waits for any more
         with self._turn:
             self._end()
+
+    def _stop(self) -> None:
+        self._lock.look_again()
 
     def _check_open(self) -> None:
         if self._has_ended:
             raise BackendError("this session has ended")
 
     def _take_lock(self, deadline: float) -> None:
-        if not self._lock.take(self, _seconds_until(deadline)):
+        if not self._lock.take(self, _seconds_until(deadline), lambda: self._has_ended):
             raise BackendTimeout("another invocation of this plugin was writing until the deadline")
 
     def _end(self) -> None:
@@ -252,6 +257,11 @@ class _DbSession(_Session):
                 raise BackendError("writing to the database is not granted", code=AnswerCode.DENIED)
             case _:
                 raise _unserved("MemoryDb", call)
+
+    def _stop(self) -> None:
+        super()._stop()
+        if self._lock.is_held_by(self):
+            self._guard.stop()
 
     def _query(self, call: DbQuery, deadline: float) -> DbRows:
         with self._running(call, READING, deadline) as cursor:

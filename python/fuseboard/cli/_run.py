@@ -50,9 +50,7 @@ Done = Callable[[Any], Any]
 EXIT_CODES: Final[dict[type[Outcome], int]] = {Completed: 0, Trapped: 1, Skipped: 3}
 _INTERRUPTED: Final = 130
 _LONGEST_MS: Final = 86_400_000
-_HOST_HELP: Final = (
-    "The application's Host or AsyncHost, or a callable that gives one. It is imported and really used."
-)
+_HOST_HELP: Final = "The application's Host or AsyncHost, or a callable that gives one. It is imported and really used."
 
 
 class Options(TypedDict):
