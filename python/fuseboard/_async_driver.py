@@ -105,9 +105,9 @@ class _Drive(Generic[T]):
             case Resume() | Continue():
                 return await self._move_on(effect)
             case Ask(session, call, deadline):
-                return await self._ask(partial(session.answer, call, deadline), deadline)
-            case Open(opening):
-                return await opening
+                return await self._in_time(self._threads.result(partial(session.answer, call, deadline)), deadline)
+            case Open(opening, deadline):
+                return await self._in_time(opening, deadline)
 
     async def _give_others_a_turn(self) -> None:
         if self._loop.time() >= self._turn_ends:
@@ -147,13 +147,18 @@ class _Drive(Generic[T]):
 
     # ── backends ─────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask(self, work: Callable[[], Any], deadline: float) -> Any:
-        seconds = max(0.0, deadline - self._services.clock())
-        return await _in_time(self._threads.result(work), seconds)
+    async def _in_time(self, awaitable: Awaitable[Any], deadline: float) -> Any:
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._services.clock())) as timer:
+                return await awaitable
+        except TimeoutError as error:
+            if timer.expired():
+                raise BackendTimeout("there was no answer before the deadline") from error
+            raise
 
     async def _carry_through(self, what: str, work: Callable[[], Any], deadline: float) -> None:
         """Perform the end of a session, whether this task is cancelled meanwhile or not."""
-        ending = self._loop.create_task(self._ask(work, deadline))
+        ending = self._loop.create_task(self._in_time(self._threads.result(work), deadline))
         asyncio.tasks._unregister_task(ending)  # noqa: SLF001  a loop that ends cancels all tasks: this one's is waited for
         while not ending.done():
             try:
@@ -175,16 +180,6 @@ class _Drive(Generic[T]):
                 effect = self._flow.send(None)
             except Exception as failure:  # noqa: BLE001  the flow decides
                 effect = throw(self._flow, failure)
-
-
-async def _in_time(awaitable: Awaitable[T], seconds: float) -> T:
-    try:
-        async with asyncio.timeout(seconds) as timer:
-            return await awaitable
-    except TimeoutError as error:
-        if timer.expired():
-            raise BackendTimeout("there was no answer before the deadline") from error
-        raise
 
 
 async def _ended(future: asyncio.Future[Any]) -> None:

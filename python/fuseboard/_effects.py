@@ -49,6 +49,7 @@ class Open(msgspec.Struct, frozen=True):
     """Wait for a session that is opened by a coroutine. Result: the session."""
 
     opening: Awaitable[Session]
+    deadline: float
 
 
 class Ask(msgspec.Struct, frozen=True):

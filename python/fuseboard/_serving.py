@@ -110,7 +110,7 @@ class Serving:
             self.http_requests.append(f"{call.method} {call.url}")
             call = call.with_header("X-Request-ID", self._identity.request_id)
         try:
-            session = yield from self._sessions.of(call.kind)
+            session = yield from self._sessions.of(call.kind, self._deadline)
             answer = yield Ask(session, call, self._deadline)
         except BackendError as error:
             return error_reply(_error_code(error), _as_text(error.reason))

@@ -58,20 +58,20 @@ class Sessions:
         self._services = services
         self._open: dict[int, Session] = {}
 
-    def of(self, kind: BackendKind) -> Flow[Session]:
+    def of(self, kind: BackendKind, deadline: float) -> Flow[Session]:
         """Return the session that serves a kind of host call, opening it at the first."""
         backend = self._services.backends[kind]
         session = self._open.get(id(backend))
         if session is None:
             opened = backend.session(self._identity)
             if inspect.isawaitable(opened):
-                opened = yield from self._awaited(opened)
+                opened = yield from self._awaited(opened, deadline)
             session = self._open[id(backend)] = opened
         return session
 
-    def _awaited(self, opening: Awaitable[Session]) -> Flow[Session]:
+    def _awaited(self, opening: Awaitable[Session], deadline: float) -> Flow[Session]:
         try:
-            session: Session = yield Open(opening)
+            session: Session = yield Open(opening, deadline)
         except BaseException:
             if inspect.iscoroutine(opening):
                 opening.close()  # it may never have begun
