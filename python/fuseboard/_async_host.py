@@ -18,7 +18,7 @@ from fuseboard._about import About
 from fuseboard._async_driver import drive_async
 from fuseboard._base_host import BaseHost
 from fuseboard._errors import UsageError
-from fuseboard._functions import AsyncFunctions, Functions, HostFunction
+from fuseboard._functions import AsyncFunctions, HostFunction
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._loading import GrantsOrWord, TermsArguments
 from fuseboard._nesting import stack_of
@@ -47,6 +47,7 @@ class AsyncHost(BaseHost):
     A plain function or backend that is late is given up: the plugin trips, and the thread is taken until it ends.
     """
 
+    _functions: AsyncFunctions
     _threads: Threads
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -117,7 +118,9 @@ class AsyncHost(BaseHost):
         """
         self._bind()
         is_inside = bool(stack_of(self._services)) or self._running.is_running(asyncio.current_task())
-        if await asyncio.to_thread(self._running.close, self._longest_seconds(), is_inside=is_inside):
+        seconds = self._longest_seconds()
+        has_ended = await asyncio.to_thread(self._running.close, seconds, is_inside=is_inside)
+        if has_ended and await self._functions.finish(seconds):
             self._threads.close()
         else:
             _log.warning("the host is closed, but calls that no deadline can stop are still running")
@@ -155,7 +158,7 @@ class AsyncHost(BaseHost):
         self._threads.after_fork_in_child()
         self._loop = None
 
-    def _functions_of(self, functions: Iterable[HostFunction[..., Any]]) -> Functions:
+    def _functions_of(self, functions: Iterable[HostFunction[..., Any]]) -> AsyncFunctions:
         self._threads = Threads(self._max_concurrent_invocations + RESERVE)
         return AsyncFunctions(functions, self._threads)
 

@@ -77,7 +77,7 @@ def _perform(effect: Effect, services: Services, report: Callable[[Outcome], Non
         case Report(outcome):
             report(outcome)
         case Open():
-            raise TypeError("this backend's session(identity) gives something to await; it needs an AsyncHost")
+            raise TypeError("a backend's session is a coroutine, which a Host doesn't await: use an AsyncHost")
     return None
 
 
@@ -104,5 +104,6 @@ def _acquire(effect: Acquire, services: Services) -> None:
 def _check_nothing(what: str, result: object) -> None:
     if inspect.iscoroutine(result):
         result.close()
+        raise TypeError(f"a session's {what} is a coroutine, which a Host doesn't await: use an AsyncHost")
     if result is not None:
-        raise TypeError(f"a session's {what} must be a plain method that returns None, not {type(result).__name__}")
+        raise TypeError(f"a session's {what} must return None, not {type(result).__name__}")

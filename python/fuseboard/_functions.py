@@ -165,6 +165,13 @@ class AsyncFunctions(Functions):
         self._threads = threads
         self._background: set[asyncio.Task[None]] = set()
 
+    async def finish(self, seconds: float) -> bool:
+        """Wait for callbacks that outlived their commit, at most this long, and return whether they have ended."""
+        if not self._background:
+            return True
+        _, running = await asyncio.wait(self._background, timeout=seconds)
+        return not running
+
     def session(self, identity: Identity) -> _AsyncFunctionsSession:  # type: ignore[override]
         """Return a session for one invocation, with coroutines for methods."""
         return _AsyncFunctionsSession(identity, self._by_name, self._threads, self._background)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from typing import Final
 
 from fuseboard._budget import METER_NAMES, Budget
@@ -117,9 +118,10 @@ class Serving:
         except Exception:  # noqa: BLE001  a backend may raise anything; it is logged
             return self._failed(call, "raised")
         if not isinstance(answer, call.answered_by):
-            if inspect.iscoroutine(answer):
-                answer.close()
-            return self._failed(call, f"answered with {type(answer).__name__}")
+            if not inspect.iscoroutine(answer):
+                return self._failed(call, f"answered with {type(answer).__name__}")
+            answer.close()
+            return self._failed(call, "answered with a coroutine, which a Host doesn't await: use an AsyncHost")
         return answer
 
     def _written(self, answer: Answer) -> Reply:
@@ -136,7 +138,8 @@ class Serving:
 
     def _failed(self, call: HostCall, how: str) -> Reply:
         """Tell the operator everything and the guest nothing: the text may hold secrets."""
-        _log.exception("the %s backend %s", call.kind, how, extra=self._identity.names())
+        raised = sys.exc_info()[0] is not None
+        _log.error("the %s backend %s", call.kind, how, extra=self._identity.names(), exc_info=raised)
         return error_reply(AnswerCode.BACKEND_FAILED, "the service failed")
 
 
