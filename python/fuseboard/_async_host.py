@@ -21,7 +21,6 @@ from fuseboard._errors import UsageError
 from fuseboard._functions import AsyncFunctions, HostFunction
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._loading import GrantsOrWord, TermsArguments
-from fuseboard._nesting import stack_of
 from fuseboard._outcome import Dispatch, Outcome
 from fuseboard._plugin import Plugin
 from fuseboard._slots import RESERVE
@@ -117,7 +116,7 @@ class AsyncHost(BaseHost):
             UsageError: called from inside of a call, by a function or `on_outcome`: it would wait for itself.
         """
         self._bind()
-        is_inside = bool(stack_of(self._services)) or self._running.is_running(asyncio.current_task())
+        is_inside = bool(self._stack()) or self._running.is_running(asyncio.current_task())
         seconds = self._longest_seconds()
         has_ended = await asyncio.to_thread(self._running.close, seconds, is_inside=is_inside)
         if has_ended and await self._functions.finish(seconds):

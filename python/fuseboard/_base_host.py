@@ -22,7 +22,7 @@ from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._invocation import Invocation
 from fuseboard._limits import MIB, SPEC_OF, Caps, Limit, Limits, ceiling_of
 from fuseboard._loading import Policy
-from fuseboard._nesting import stack_of
+from fuseboard._nesting import Enclosing, stack_of
 from fuseboard._outcome import Completed, Dispatch, Outcome, Trapped
 from fuseboard._registry import Registry
 from fuseboard._running import RunningCalls
@@ -142,15 +142,18 @@ class BaseHost(ABC):
             if about:
                 check_about(about)
             return None
-        request = request_of(hook.name, stack_of(self._services), self._services.clock, **about)
+        request = request_of(hook.name, self._stack(), self._services.clock, **about)
         return dispatch(hook, subscribers, value, request, self._services)
 
     def _invoke_flow(self, slug: str, hook: Hook | str, value: Any, **about: Unpack[About]) -> Flow[Outcome]:
         self._running.check_open()
         found = self._registry.hook(hook, Filter | Action)
         subscriber = self._registry.subscriber(slug, found.name)
-        request = request_of(found.name, stack_of(self._services), self._services.clock, **about)
+        request = request_of(found.name, self._stack(), self._services.clock, **about)
         return invoke(Invocation(subscriber, request, value, found.encode(value), self._services))
+
+    def _stack(self) -> tuple[Enclosing, ...]:
+        return stack_of(self._services.slots.era)
 
     def _longest_seconds(self) -> float:
         """Return how long a dispatch can take that keeps to its plugins' deadlines."""

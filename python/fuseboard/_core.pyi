@@ -25,9 +25,6 @@ __all__ = [
     "Running",
     "Suspended",
     "Trapped",
-    "after_fork_in_child",
-    "after_fork_in_parent",
-    "before_fork",
 ]
 
 LIMIT_NAMES: Final[list[str]]
@@ -154,15 +151,6 @@ class Execution:
         """End the guest and give its memory back: at once, or where another thread is moving it on, at its
         next pulse or when that thread has its step. From any thread.
         """
-
-def before_fork() -> None:
-    """Wait until no thread is at work without the GIL, and keep it so. On the thread that forks."""
-
-def after_fork_in_parent() -> None:
-    """Let work go on."""
-
-def after_fork_in_child() -> None:
-    """Let work go on in the child. Executions that began before can only be closed."""
 
 @final
 class Completed:

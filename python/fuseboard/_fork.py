@@ -1,4 +1,4 @@
-"""Forks of the process: guests at work are waited for, and the child begins with nothing of the parent's running.
+"""Forks of the process: the child begins with nothing of what runs in the parent. The core waits for guests at work.
 
 Rules:
 * What has locks, threads or connections has `after_fork_in_child`, which replaces them without touching the old:
@@ -12,8 +12,6 @@ import os
 from functools import cache
 from typing import Final, Protocol
 from weakref import WeakSet
-
-from fuseboard import _core
 
 
 class Forkable(Protocol):
@@ -35,14 +33,9 @@ def watch(forkable: Forkable) -> None:
 @cache
 def _register() -> None:
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            before=_core.before_fork,
-            after_in_parent=_core.after_fork_in_parent,
-            after_in_child=_after_in_child,
-        )
+        os.register_at_fork(after_in_child=_after_in_child)
 
 
 def _after_in_child() -> None:
-    _core.after_fork_in_child()
     for forkable in tuple(_watched):
         forkable.after_fork_in_child()

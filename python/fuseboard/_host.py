@@ -21,7 +21,6 @@ from fuseboard._errors import UsageError
 from fuseboard._functions import Functions, HostFunction
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._loading import GrantsOrWord, TermsArguments
-from fuseboard._nesting import stack_of
 from fuseboard._outcome import Dispatch, Outcome
 from fuseboard._plugin import Plugin
 
@@ -173,7 +172,7 @@ class Host(BaseHost):
         Raises:
             UsageError: called from inside of a call, by a function or `on_outcome`: it would wait for itself.
         """
-        if not self._running.close(self._longest_seconds(), is_inside=bool(stack_of(self._services))):
+        if not self._running.close(self._longest_seconds(), is_inside=bool(self._stack())):
             _log.warning("the host is closed, but calls that no deadline can stop are still running")
         self._registry.clear()
 

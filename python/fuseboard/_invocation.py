@@ -108,7 +108,7 @@ class Invocation:
     def _admitted(self) -> Flow[Outcome]:
         if not self._plugin.enabled:
             return self._skipped(SkipReason.DISABLED)
-        stack = stack_of(self._services)
+        stack = stack_of(self._services.slots.era)
         if stack and (problem := self._nesting_problem(stack)):
             return self._skipped(SkipReason.REENTRANT, problem)
         if self._clock() >= self._deadline:
@@ -170,7 +170,7 @@ class Invocation:
                 step = yield Continue(execution)
                 continue
             if self._level is None:  # from here on the application's own code may run
-                self._level = Enclosing(self._services, self._plugin.slug, self._deadline)
+                self._level = Enclosing(self._services.slots.era, self._plugin.slug, self._deadline)
                 self._level.enter()
             reply = yield from self._serving.serve(step)
             step = yield Resume(execution, reply)

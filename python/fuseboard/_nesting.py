@@ -5,7 +5,7 @@ Rules:
   as the host's own are, and into tasks.
 * An invocation that has ended isn't on the stack any more, whatever copies there are of it: a task that a function
   left behind begins with an empty one.
-* Each host has its own stack.
+* Each host has its own stack, and an empty one in a forked child: its `era` tells them apart.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Enclosing:
         has_ended: whether it is off the stack.
     """
 
-    __slots__ = ("_below", "deadline", "has_ended", "host", "plugin")
+    __slots__ = ("_below", "deadline", "era", "has_ended", "plugin")
 
-    def __init__(self, host: object, plugin: str, deadline: float) -> None:
-        self.host = host
+    def __init__(self, era: object, plugin: str, deadline: float) -> None:
+        self.era = era
         self.plugin = plugin
         self.deadline = deadline
         self.has_ended = False
@@ -47,7 +47,7 @@ class Enclosing:
         _STACK.set(self._below)
 
 
-def stack_of(host: object) -> tuple[Enclosing, ...]:
-    """Return the invocations of a host that this code runs inside of, outermost first."""
+def stack_of(era: object) -> tuple[Enclosing, ...]:
+    """Return the invocations of a host's era that this code runs inside of, outermost first."""
     stack = _STACK.get()
-    return stack and tuple(one for one in stack if one.host is host and not one.has_ended)
+    return stack and tuple(one for one in stack if one.era is era and not one.has_ended)

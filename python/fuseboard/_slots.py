@@ -57,6 +57,9 @@ class Slots:
         invocations: how many run at once.
         memory_bytes: what their memory limits may add up to.
         reserve: how many nested ones run beside them.
+
+    Attributes:
+        era: stands for the time since the host was made, or the process was forked.
     """
 
     def __init__(self, invocations: int, memory_bytes: int, reserve: int = RESERVE) -> None:
@@ -66,6 +69,7 @@ class Slots:
         self._start()
 
     def _start(self) -> None:
+        self.era = object()
         self._lock = Lock()
         self._numbers = itertools.count(1)
         self._held: dict[Ticket, None] = {}

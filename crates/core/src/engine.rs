@@ -6,6 +6,7 @@ use wasmparser::WasmFeatures;
 use wasmtime as wt;
 
 use crate::abi;
+use crate::fork;
 use crate::guest::Guest;
 use crate::limits::{GROW_PAGE_FUEL, TABLE_ELEMENTS, TABLES};
 
@@ -49,8 +50,9 @@ impl Engine {
     /// Makes an engine, with a pool where the address space allows it and without where it doesn't.
     ///
     /// # Errors
-    /// The platform has no compiler, or the ABI can't be linked.
+    /// The platform has no compiler, the ABI can't be linked, or forks can't be watched.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        fork::watch().map_err(|problem| EngineError(problem.to_owned()))?;
         let (inner, pool_problem) = match wt::Engine::new(&pooling(config)) {
             Ok(inner) => (inner, None),
             Err(error) => (wt::Engine::new(&on_demand()).map_err(described)?, Some(format!("{error:#}"))),

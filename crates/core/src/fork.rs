@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 static WORK: RwLock<()> = RwLock::new(());
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -26,19 +26,40 @@ pub fn working() -> Working {
     Working { _guard: WORK.read().unwrap_or_else(PoisonError::into_inner) }
 }
 
-/// Waits until nobody works, and keeps it so. To be called before a fork, on the thread that forks.
-pub fn before() {
+/// Has every fork of this process wait for those who work, from now on.
+///
+/// The handlers are the C library's: they run when all that a program does before a fork is done, and the lock
+/// of its interpreter isn't given up any more until the fork is over. Handlers of the interpreter would come
+/// before others that may wait for somebody who waits to work.
+///
+/// # Errors
+/// The C library has no memory for them.
+pub(crate) fn watch() -> Result<(), &'static str> {
+    #[cfg(unix)]
+    {
+        static REFUSED: OnceLock<i32> = OnceLock::new();
+        // Safety: the handlers are functions of this library, which is never unloaded.
+        #[expect(unsafe_code, reason = "there is no safe way to learn of a fork")]
+        let register = || unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) };
+        if *REFUSED.get_or_init(register) != 0 {
+            return Err("there is no memory for fork handlers");
+        }
+    }
+    Ok(())
+}
+
+/// Waits until nobody works, and keeps it so.
+extern "C" fn before() {
     let guard = WORK.write().unwrap_or_else(PoisonError::into_inner);
     HALTED.with_borrow_mut(|halted| *halted = Some(guard));
 }
 
-/// Lets work go on. To be called after a fork, in the parent, on the thread that forked.
-pub fn after_in_parent() {
+extern "C" fn after_in_parent() {
     HALTED.with_borrow_mut(|halted| drop(halted.take()));
 }
 
-/// Lets work go on, and makes every execution there is an inherited one. To be called in the child.
-pub fn after_in_child() {
+/// Makes every execution that there is an inherited one.
+extern "C" fn after_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     after_in_parent();
 }

@@ -20,8 +20,6 @@ mod _core {
     #[pymodule_export]
     use super::execution::{Entry, Execution};
     #[pymodule_export]
-    use super::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
-    #[pymodule_export]
     use super::module::{Engine, Module};
     #[pymodule_export]
     use super::step::{Completed, Running, Suspended, Trapped};
