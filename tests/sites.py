@@ -1,11 +1,12 @@
 """A host whose plugin completes and traps in known ways, for processes that fork.
 
-A child that fails says so on standard error, and leaves with another status than 0.
+A child that fails says so on standard error, and leaves with another status than 0; one that hangs, too.
 """
 
 import faulthandler
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -22,10 +23,14 @@ from guests import HOSTILE, ORIGIN
 
 MIB: Final = 1 << 20
 SLOTS: Final = 8
+PATIENCE_SECONDS: Final = 20
 BUSY: Final = {
-    "spin": "loop_forever", "touch": "touch_pages", "fill": "bulk_fill",
-    "call": "call_function_2", "write": "kv_write_exact", "crash": "out_of_bounds",
-}  # fmt: skip
+    "spin": "loop_forever",
+    "touch": "touch_pages",
+    "call": "call_function_2",
+    "write": "kv_write_exact",
+    "crash": "out_of_bounds",
+}
 
 
 class Case(NamedTuple):
@@ -82,7 +87,9 @@ class Site:
 
         backends = fb.Backends(http=MemoryHttp(lambda _: HttpResponse(200)), db=self.db, kv=self.kv)
         self.host = make_host(
-            hooks=[fb.Filter(name, str) for name in (*(case.hook for case in CASES), *BUSY, "wait_in_host_call", "new")],
+            hooks=[
+                fb.Filter(name, str) for name in (*(case.hook for case in CASES), *BUSY, "wait_in_host_call", "new")
+            ],
             functions=[send_mail],
             **{"backends": backends, "breaker": None, "max_concurrent_invocations": SLOTS} | arguments,
         )
@@ -103,7 +110,8 @@ class Site:
 
     def run(self, hook: str) -> fb.Outcome:
         """Return the outcome of a hook's only plugin."""
-        outcome: fb.Outcome = self.host.dispatch(hook, "x", context={"asked": "by a test"}).outcomes[0]
+        dispatched = self.host.dispatch(hook, "x", context={"asked": "by a test"}, request_id="any")
+        outcome: fb.Outcome = dispatched.outcomes[0]
         return outcome
 
     async def serve_async(self, rounds: int = 1) -> None:
@@ -170,7 +178,7 @@ def busy_site() -> Site:
     """Return a site with plugins beside that take their time: one for each hook of `BUSY`."""
     site = Site(ceilings=fb.Limits(memory_limit_mb=64))
     for hook, export in BUSY.items():
-        timeout_ms = 20 if hook in {"spin", "touch", "fill"} else 10_000
+        timeout_ms = 8 if hook in {"spin", "touch"} else 10_000
         limits = {"fuel_per_invocation": 10**9, "memory_limit_mb": 64, "invocation_timeout_ms": timeout_ms}
         site.load(HOSTILE, manifest(hook, {hook: export}, **limits))
     return site
@@ -179,11 +187,14 @@ def busy_site() -> Site:
 # ── processes and threads ────────────────────────────────────────────────────────────────────────
 
 
-def forked(work: Callable[[], object], leave: Callable[[int], NoReturn] = os._exit) -> int:
-    """Fork, and return the child's number; the child does its work and leaves."""
+def forked(
+    work: Callable[[], object], leave: Callable[[int], NoReturn] = os._exit, patience: int = PATIENCE_SECONDS
+) -> int:
+    """Fork, and return the child's number; the child does its work and leaves within `patience` seconds."""
     pid = os.fork()
     if pid:
         return pid
+    signal.alarm(patience)
     status = 1
     try:
         work()
@@ -212,23 +223,22 @@ def repeating(*works: Callable[[], object]) -> Iterator[threading.Event]:
         except BaseException as error:  # noqa: BLE001  it is shown below
             errors.append(error)
 
-    threads = [threading.Thread(target=repeat, args=(work,)) for work in works]
+    threads = [threading.Thread(target=repeat, args=(work,), daemon=True) for work in works]
     for thread in threads:
         thread.start()
     goes_on.set()
-    try:
-        yield goes_on
-    finally:
-        is_over.set()
-        goes_on.set()
+    yield goes_on  # a child that leaves from here must not touch the events: their locks may be taken
+    is_over.set()
+    goes_on.set()
     for thread in threads:
         thread.join()
     assert not errors, errors
 
 
 def perform(*scenarios: Callable[[], object]) -> None:
-    """Perform the scenario that the command line names, and say so. Where all hangs, SIGABRT shows where."""
+    """Perform the scenario that the command line names, and say so. Where all hangs, SIGABRT and SIGALRM show where."""
     faulthandler.enable()
+    faulthandler.register(signal.SIGALRM, chain=True)
     by_name = {scenario.__name__: scenario for scenario in scenarios}
     by_name[sys.argv[1]]()
     print("served")

@@ -417,28 +417,38 @@ def _ctrl_c_interrupts() -> Iterator[None]:
 
 def pressed(scene: Scene, work: Callable[[], object]) -> float:
     """Press Ctrl-C once the call is at its place, and return when that was; it must come out."""
-    main, when = threading.main_thread(), 0.0
+    main, out, when = threading.main_thread(), threading.Event(), 0.0
     assert threading.current_thread() is main
     assert main.ident is not None
 
     def press() -> None:
         nonlocal when
-        if scene.reached.wait(10):
-            when = time.monotonic()
-            signal.pthread_kill(main.ident or 0, signal.SIGINT)
-        if scene.place.ends_as and not scene.go.wait(0.01):
+        assert scene.reached.wait(10)
+        time.sleep(0.01)  # a signal that comes right before a thread waits is seen only after that
+        when = time.monotonic()
+        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        if scene.place.ends_as and not out.wait(0.01):
             scene.go.set()
+        while not out.wait(1):
+            signal.pthread_kill(main.ident or 0, signal.SIGINT)
 
     def work_until_pressed() -> None:
         presser.start()
-        work()
-        presser.join()
+        try:
+            work()
+        finally:
+            out.set()
+            presser.join()
 
     presser = threading.Thread(target=press)
     with pytest.raises(KeyboardInterrupt):
         work_until_pressed()
-    presser.join()
     return when
+
+
+def keep_awake(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep an event loop from waiting for long."""
+    loop.call_later(0.005, keep_awake, loop)
 
 
 @pytest.mark.usefixtures("_ctrl_c_interrupts")
@@ -473,6 +483,7 @@ def test_ctrl_c_under_asyncio_is_a_cancellation(place: Place) -> None:
         async def main() -> None:
             nonlocal ended
             await scene.prepare_async()
+            keep_awake(asyncio.get_running_loop())
             try:
                 await scene.call_async()
             finally:

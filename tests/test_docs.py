@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -17,8 +18,25 @@ import pytest
 from wasmtime import wat2wasm
 
 import fuseboard
-from fuseboard import Caps, Cause, FuseboardError, Host, Limit, SkipReason, _core, backends
-from fuseboard._host import About
+from fuseboard import (
+    AsyncHost,
+    Breaker,
+    BreakerChange,
+    BreakerEvent,
+    BreakerPolicy,
+    BreakerState,
+    Caps,
+    Cause,
+    FuseboardError,
+    Host,
+    Limit,
+    SkipReason,
+    Trap,
+    _core,
+    backends,
+)
+from fuseboard._about import About
+from fuseboard._breakers import Breakers
 from fuseboard._limits import LIMITS
 from fuseboard._loading import TermsArguments
 from fuseboard._manifest import _TABLES
@@ -37,6 +55,9 @@ OTHERS: Final = [
 
 NOT_RUN: Final[dict[str, str]] = {}
 """Pages with a block that isn't run, and why."""
+
+FORKING: Final = "docs/concepts/forks.md"
+"""The page whose examples fork: they run in a process of their own, which has no other threads."""
 
 _BLOCK: Final = re.compile(r"^```python( no-run)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FENCE: Final = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
@@ -79,7 +100,7 @@ def _a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("_a_place_of_its_own")
-@pytest.mark.parametrize("page", [page for page in NAMES if "```python\n" in _text(page)])
+@pytest.mark.parametrize("page", [page for page in NAMES if page != FORKING and "```python\n" in _text(page)])
 def test_examples_run(page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block runs, after those above it, and prints what its `# →` comments say."""
     module = ModuleType(f"docs:{page}")
@@ -92,6 +113,16 @@ def test_examples_run(page: str, capsys: pytest.CaptureFixture[str], monkeypatch
         code = compile(lines_above + block[2], page, "exec", dont_inherit=True)
         exec(code, vars(module))
         assert capsys.readouterr().out.splitlines() == _PRINTED.findall(block[2])
+
+
+@pytest.mark.usefixtures("_a_place_of_its_own")
+def test_examples_that_fork_run() -> None:
+    """Parent and child print what the page says, and both end well."""
+    blocks = "\n".join(block[2] for block in _BLOCK.finditer(_text(FORKING)))
+    command = [sys.executable, "-W", "error", "-X", "utf8", "-c", blocks]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == _PRINTED.findall(blocks)
 
 
 def test_blocks_that_are_not_run_have_a_reason() -> None:
@@ -122,11 +153,40 @@ def _options() -> set[str]:
 
 
 def _methods(noun: type) -> set[str]:
-    return {name for name in vars(noun) if not name.startswith("_")}
+    return {name for name in dir(noun) if not name.startswith("_")}
 
+
+_FOR_THE_FLOW: Final = {"admit", "settle", "forget", "after_fork_in_child"}
+"""What a host's own parts call of its breakers, and an application doesn't."""
 
 _BELONGS: Final = {
-    "docs/reference/api.md": {*fuseboard.__all__, *backends.__all__, *_methods(Host), *TermsArguments.__annotations__},
+    "docs/reference/api.md": {
+        *fuseboard.__all__,
+        *backends.__all__,
+        *_methods(Host),
+        *_methods(AsyncHost),
+        *TermsArguments.__annotations__,
+        *Trap.__struct_fields__,
+        *Breaker.__struct_fields__,
+        *BreakerChange.__struct_fields__,
+    },
+    "docs/concepts/asyncio.md": _methods(AsyncHost) - {"after_fork_in_child"},
+    "docs/concepts/breaker.md": {
+        *(field.name for field in fields(BreakerPolicy)),
+        *(one.name for one in (*BreakerEvent, *BreakerState)),
+        *BreakerState,
+        *(_methods(Breakers) - _FOR_THE_FLOW),
+        *Breaker.__struct_fields__,
+        *BreakerChange.__struct_fields__,
+        "on_breaker_change",
+    },
+    "docs/concepts/slots.md": {
+        "max_concurrent_invocations",
+        "max_concurrency",
+        "max_guest_memory_mb",
+        "deadline_shared",
+    },
+    "docs/concepts/forks.md": {"after_fork_in_child"},
     "docs/reference/manifest.md": {key for table in _TABLES for key in table.readers} | {spec.key for spec in LIMITS},
     "docs/reference/errors.md": _errors() & set(fuseboard.__all__),
     "docs/concepts/fuses.md": {*(one.name for one in Limit), *Limit, *(field.name for field in fields(Caps))},

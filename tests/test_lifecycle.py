@@ -13,7 +13,7 @@ import pytest
 
 import fuseboard as fb
 from conftest import CRASH, ECHO, NOTED, SILENT, SMALL, SPIN, TEXT, FakeClock, guest, manifest, shows, writes
-from drivers import awaited
+from drivers import awaited, blocked
 from fuseboard import _loading
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryKv
@@ -135,12 +135,16 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Holder]:
 
 
 @pytest.fixture
-def _threads_switch_often() -> Iterator[None]:
-    """Have Python change threads after microseconds, so that what isn't atomic is seen half-done."""
+def _crowded() -> Iterator[None]:
+    """Have Python change threads after microseconds, so that what isn't atomic is seen half-done.
+
+    How soon the event loop gets its turn in such a crowd isn't judged.
+    """
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(usual)
+    blocked.clear()
 
 
 def plugins(happened: fb.Dispatch[Any]) -> list[str]:
@@ -444,6 +448,27 @@ def test_traps_of_a_dispatch_that_began_before_do_not_count(
     assert host.apply_filter(TEXT, "x") == "new"
 
 
+def test_a_trap_does_not_count_where_the_reload_came_in_between(
+    make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload at the very moment in which the breaker lets an old invocation through forgets that one too."""
+    host = make_host(breaker=FIRST_TRAP_OPENS)
+    host.load(put(tmp_path / "a", CRASH))
+    put(tmp_path / "a", writes('"new"'))
+    registry, is_loaded = host._registry, host._registry.is_loaded
+
+    def is_loaded_until_now(plugin: fb.Plugin) -> bool:
+        answer = is_loaded(plugin)
+        monkeypatch.undo()
+        registry.reload("a")
+        return answer
+
+    monkeypatch.setattr(registry, "is_loaded", is_loaded_until_now)
+    assert isinstance(host.invoke("a", TEXT, "x"), fb.Trapped)
+    assert host.breakers.get("a", "text").state is fb.BreakerState.CLOSED
+    assert host.apply_filter(TEXT, "x") == "new"
+
+
 def test_a_probe_of_the_old_module_says_nothing(
     make_host: MakeHost, tmp_path: Path, gate: Gate, clock: FakeClock
 ) -> None:
@@ -514,7 +539,7 @@ def test_a_reload_does_not_bring_back_old_terms(make_host: MakeHost, tmp_path: P
     assert host.plugins["a"].grants == latest.grants
 
 
-@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.usefixtures("_crowded")
 def test_no_invocation_is_lost_or_mixed_while_a_plugin_is_reloaded(make_host: MakeHost, tmp_path: Path) -> None:
     """During thirty reloads each invocation completes, with module and settings of one version; none is unknown."""
     host = make_host(SETTINGS)
@@ -588,6 +613,7 @@ def test_of_many_loads_of_a_slug_one_is_taken(make_host: MakeHost, tmp_path: Pat
     assert host.apply_filter(TEXT, "x") == str(taken)
 
 
+@pytest.mark.usefixtures("_crowded")
 def test_load_all_beside_dispatches(make_host: MakeHost, tmp_path: Path) -> None:
     """Each dispatch sees the first so many of them, in order, never fewer than the one before on its thread."""
     host = make_host()
@@ -671,6 +697,7 @@ class Storm:
         assert all_completed(*self.happened)
 
 
+@pytest.mark.usefixtures("_crowded")
 def test_everything_at_once_from_threads(make_host: MakeHost, tmp_path: Path) -> None:
     """Loads, reloads, declarations, unloads, then a close, beside forty threads: right values, then `HostClosed`."""
     storm, host = Storm(tmp_path), make_host()
@@ -702,6 +729,7 @@ def test_everything_at_once_from_threads(make_host: MakeHost, tmp_path: Path) ->
     storm.check(40)
 
 
+@pytest.mark.usefixtures("_crowded")
 def test_everything_at_once_from_tasks(tmp_path: Path) -> None:
     """The same on one event loop, beside three hundred tasks."""
     storm = Storm(tmp_path)

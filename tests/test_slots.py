@@ -20,6 +20,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 import fuseboard as fb
 from conftest import ECHO, MIB, SMALL, TEXT, guest, manifest
+from drivers import _stolen_seconds
 from fuseboard import _slots
 from fuseboard._slots import Slots, Ticket
 
@@ -127,7 +128,7 @@ class SlotsMachine(RuleBasedStateMachine):
 
 
 TestSlots = SlotsMachine.TestCase
-TestSlots.settings = settings(deadline=None, max_examples=200, stateful_step_count=50)
+TestSlots.settings = settings(deadline=None, max_examples=100, stateful_step_count=50)
 
 
 def test_a_nested_ticket_is_told_what_it_lacks() -> None:
@@ -526,29 +527,49 @@ def test_all_guest_memory_is_a_ceiling_where_none_is_said(make_host: Callable[..
 # ── many at once ─────────────────────────────────────────────────────────────────────────────────
 
 SLOTS: Final = 16
+BYSTANDERS: Final = 20
 PATIENT_MS: Final = 15_000
 
 
 class Crowd:
     """What became of many requests: every other one has little time, the rest have all that they need.
 
-    A host that is given 20 ms keeps to them at the 99th percentile; the longest, on a machine that does other things
-    too, may take 200.
+    Late is who returns after its deadline: 20 ms must do at the 99th percentile, and the longest may take 200. What
+    the machine does meanwhile isn't the host's fault: threads may be later by as much as bystanders are, who wait as
+    long without a host; of a task's time, what others took of its thread's processor isn't counted.
     """
 
-    def __init__(self, hurried_ms: float) -> None:
+    def __init__(self, hurried_ms: float, clock: Callable[[], float]) -> None:
         self._hurried_ms = hurried_ms
-        self.late_ms: list[float] = []
+        self._clock = clock
+        self._late_ms: list[float] = []
+        self._bystanders_ms = [0.0]
         self.patient: list[fb.Outcome] = []
         self.hurried: list[fb.Outcome] = []
+
+    def request(self, number: int) -> Callable[[fb.Dispatch[str]], None]:
+        """Begin a request, and return what is told its end."""
+        began = self._clock()
+
+        def note(happened: fb.Dispatch[str]) -> None:
+            if number % 2:
+                self._late_ms.append((self._clock() - began) * 1e3 - self._hurried_ms)
+            (self.hurried if number % 2 else self.patient).append(happened.outcomes[0])
+
+        return note
 
     def timeout_ms(self, number: int) -> float:
         return self._hurried_ms if number % 2 else PATIENT_MS
 
-    def note(self, number: int, began: float, happened: fb.Dispatch[str]) -> None:
-        """Note a request that has returned just now."""
-        self.late_ms.append((time.monotonic() - began) * 1e3 - self.timeout_ms(number))
-        (self.hurried if number % 2 else self.patient).append(happened.outcomes[0])
+    def stand_by(self) -> None:
+        """Wait as long as one who is in a hurry, and for nothing else."""
+        began = self._clock()
+        threading.Event().wait(self._hurried_ms / 1e3)
+        self._bystanders_ms.append((self._clock() - began) * 1e3 - self._hurried_ms)
+
+    def is_in_time(self) -> bool:
+        late, spare = sorted(self._late_ms), max(self._bystanders_ms)
+        return late[len(late) * 99 // 100] <= 20 + spare and late[-1] <= 200 + spare
 
     def check(self, served: list[int]) -> None:
         """Assert that everybody was served or told that there is no room, in the order of asking."""
@@ -564,10 +585,6 @@ class Crowd:
         waited = [number for number in served if number]
         assert len(waited) > len(self.patient) / 2
         assert waited == sorted(waited)
-
-    def is_in_time(self) -> bool:
-        late = sorted(self.late_ms)
-        return late[len(late) * 99 // 100] <= 20 and late[-1] <= 200
 
 
 def watched(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -595,17 +612,22 @@ def with_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> Crowd:
     def wait() -> None:
         time.sleep(0.004)
 
-    crowd, ready = Crowd(hurried_ms=30), threading.Barrier(threads)
+    crowd, ready = Crowd(30, time.monotonic), threading.Barrier(threads + BYSTANDERS)
 
     def request(number: int) -> None:
         ready.wait(10)
-        began = time.monotonic()
-        crowd.note(number, began, host.dispatch(TEXT, "x", timeout_ms=crowd.timeout_ms(number)))
+        note = crowd.request(number)
+        note(host.dispatch(TEXT, "x", timeout_ms=crowd.timeout_ms(number)))
 
-    with fb.Host(functions=[wait], **ARGUMENTS) as host, ThreadPoolExecutor(threads) as pool:
+    def stand_by() -> None:
+        ready.wait(10)
+        crowd.stand_by()
+
+    with fb.Host(functions=[wait], **ARGUMENTS) as host, ThreadPoolExecutor(threads + BYSTANDERS) as pool:
         host.load_bytes(CALLS, manifest("plugin-0", invocation_timeout_ms=10_000, **CAPABLE), grants="as-requested")
         served = watched(host._services.slots, monkeypatch)
-        for each in [pool.submit(request, number) for number in range(threads)]:
+        bystanders = [pool.submit(stand_by) for _ in range(BYSTANDERS)]
+        for each in [*bystanders, *(pool.submit(request, number) for number in range(threads))]:
             each.result(20)
         assert (host._services.slots.held, host._services.slots.waiting) == (0, 0)
     crowd.check(served)
@@ -619,17 +641,22 @@ async def with_tasks(tasks: int, monkeypatch: pytest.MonkeyPatch) -> Crowd:
     async def wait() -> None:
         await asyncio.sleep(0.004)
 
-    crowd = Crowd(hurried_ms=200)
+    crowd = Crowd(200, lambda: time.monotonic() - _stolen_seconds())
 
     async def request(number: int) -> None:
-        began = time.monotonic()
-        crowd.note(number, began, await host.dispatch(TEXT, "x", timeout_ms=crowd.timeout_ms(number)))
+        note = crowd.request(number)
+        note(await host.dispatch(TEXT, "x", timeout_ms=crowd.timeout_ms(number)))
 
     async with fb.AsyncHost(functions=[wait], **ARGUMENTS) as host:
         said = manifest("plugin-0", invocation_timeout_ms=10_000, **CAPABLE)
         await host.load_bytes(CALLS, said, grants="as-requested")
         served = watched(host._services.slots, monkeypatch)
-        await asyncio.gather(*map(request, range(tasks)))
+        requests = []
+        for number in range(tasks):
+            requests.append(asyncio.create_task(request(number)))
+            if number % 100 == 99:
+                await asyncio.sleep(0)  # making them all in one step would itself hold up the loop
+        await asyncio.gather(*requests)
         assert (host._services.slots.held, host._services.slots.waiting) == (0, 0)
     crowd.check(served)
     return crowd

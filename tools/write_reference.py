@@ -12,15 +12,29 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
 import click
 
 import fuseboard
-from fuseboard import Caps, Cause, FuseboardError, Host, SkipReason, _core
+from fuseboard import (
+    BreakerEvent,
+    BreakerPolicy,
+    BreakerState,
+    Caps,
+    Cause,
+    FuseboardError,
+    Host,
+    SkipReason,
+    _core,
+)
+from fuseboard._breaker import TRANSITIONS
 from fuseboard._hostcalls import HOST_CALLS
 from fuseboard._limits import LIMITS, LimitSpec
+from fuseboard._nesting import MAX_DEPTH
+from fuseboard._slots import RESERVE
 from fuseboard.backends import AnswerCode
 from fuseboard.cli import main as cli
 
@@ -36,11 +50,28 @@ _CAUSES: Final = {
     Cause.COMMIT: "a backend couldn't commit; the plugin is not to blame",
 }
 _SKIP_REASONS: Final = {
-    SkipReason.BREAKER_OPEN: "reserved for the breaker; not given yet",
-    SkipReason.SATURATED: "there was no slot, or no memory, for one more instance",
-    SkipReason.DEADLINE: "nothing was left of the dispatch's `timeout_ms`",
-    SkipReason.REENTRANT: "reserved for the nesting rules; not given yet",
+    SkipReason.BREAKER_OPEN: "the plugin's breaker for this hook and scope is open, or another invocation is its probe",
+    SkipReason.SATURATED: "no slot, or not enough memory, was free before the deadline; `detail` says what was lacking",
+    SkipReason.DEADLINE: "nothing was left of the dispatch's `timeout_ms`, or to the invocation around it",
+    SkipReason.REENTRANT: f"the plugin waits for this dispatch itself, or {MAX_DEPTH} are inside of each other already",
     SkipReason.DISABLED: "the plugin was loaded with `enabled=False`",
+}
+_BREAKER_STATES: Final = {
+    BreakerState.CLOSED: "every invocation; those in the window are counted",
+    BreakerState.OPEN: "none, until the cooldown is over",
+    BreakerState.HALF_OPEN: "one, the *probe*; all others are skipped until it has ended",
+}
+_BREAKER_EVENTS: Final = {
+    BreakerEvent.TRAPS: "so many have trapped as the policy says",
+    BreakerEvent.PROBE: "an invocation comes when the cooldown is over: it is the probe; also where an earlier one was "
+    "lost",
+    BreakerEvent.PROBE_COMPLETED: "the probe completed",
+    BreakerEvent.PROBE_TRAPPED: "the probe trapped: the cooldown is doubled",
+    BreakerEvent.PROBE_RETURNED: "the probe showed nothing (cancelled, saturated, a commit that failed ...): the next "
+    "invocation probes",
+    BreakerEvent.OPERATOR_OPENED: "`host.breakers.open`: until it is closed or reset by hand",
+    BreakerEvent.OPERATOR_CLOSED: "`host.breakers.close`",
+    BreakerEvent.RESET: "`host.breakers.reset`, a reload, or an unload",
 }
 _ANSWERS: Final = {
     AnswerCode.OK: "done; any number from 0 is the length of the reply's body in bytes",
@@ -77,7 +108,7 @@ def _section(documented: object, heading: str) -> dict[str, str]:
     """Return the entries `name: words` of a docstring's section, e.g. `Args`."""
     found = re.search(rf"^{heading}:\n((?:    .*\n?)+)", inspect.getdoc(documented) or "", re.MULTILINE)
     entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", found[1] if found else "", re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", words).rstrip(".") for name, words in entries}
+    return {name: re.sub(r"\s+", " ", words).rstrip(". ") for name, words in entries}
 
 
 def _amount(spec: LimitSpec, value: int) -> str:
@@ -139,7 +170,35 @@ def _host_parameters() -> Iterator[tuple[str, ...]]:
 def _default(value: object) -> str:
     if inspect.isbuiltin(value):
         return f"{value.__module__}.{value.__name__}"
+    if value == BreakerPolicy():
+        return "BreakerPolicy()"
     return f"{value:,}" if isinstance(value, int) else repr(value)
+
+
+def _policy_fields() -> Iterator[tuple[str, ...]]:
+    words = _section(BreakerPolicy, "Attributes")
+    for field in fields(BreakerPolicy):
+        yield _code(field.name), f"{field.default:,}", words[field.name]
+
+
+def _transitions() -> Iterator[tuple[str, ...]]:
+    for event, words in _BREAKER_EVENTS.items():
+        targets = {before: TRANSITIONS[before, event] for before in BreakerState if (before, event) in TRANSITIONS}
+        for after in dict.fromkeys(targets.values()):
+            befores = [_code(before) for before, target in targets.items() if target is after]
+            yield _code(event.name), ", ".join(befores), _code(after), words
+
+
+def _slot_numbers() -> Iterator[tuple[str, ...]]:
+    defaults = inspect.signature(Host).parameters
+    for name, words in {
+        "max_concurrent_invocations": "invocations at once, of all plugins",
+        "max_concurrency": "invocations of one plugin at once",
+        "max_guest_memory_mb": "MiB that the memory limits of all that run may add up to",
+    }.items():
+        yield _code(name), words, f"{defaults[name].default:,}"
+    yield "(fixed)", "slots beside these, for nested invocations only", str(RESERVE)
+    yield "(fixed)", "invocations inside of each other", str(MAX_DEPTH)
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────
@@ -184,6 +243,12 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = {
         ("code", "name", "says"), *((int(one), _code(one.name), _ANSWERS[one]) for one in AnswerCode)
     ),
     "bounds": lambda: _table(("what is counted", "the most"), *((name, f"{most:,}") for name, most in _core.BOUNDS)),
+    "breaker-policy": lambda: _table(("field of `BreakerPolicy`", "default", "is"), *_policy_fields()),
+    "breaker-states": lambda: _table(
+        ("`BreakerState`", "value", "lets through"),
+        *((_code(one.name), _code(one), _BREAKER_STATES[one]) for one in BreakerState),
+    ),
+    "breaker-transitions": lambda: _table(("`BreakerEvent`", "from", "to", "when"), *_transitions()),
     "caps": lambda: _table(
         ("field of `Caps`", "default, in bytes", "what it bounds"),
         *((_code(name), f"{getattr(Caps(), name):,}", words) for name, words in _section(Caps, "Attributes").items()),
@@ -236,6 +301,7 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = {
         ("a page (64 KiB) of `memory.grow`", f"{_core.GROW_PAGE_FUEL:,}"),
     ),
     "public-names": lambda: _table(("name", "is"), *_public_names()),
+    "slots": lambda: _table(("parameter of a host", "bounds", "default"), *_slot_numbers()),
     "skip-reasons": lambda: _table(
         ("`SkipReason`", "value", "says"),
         *((_code(one.name), _code(one), _SKIP_REASONS[one]) for one in SkipReason),

@@ -47,8 +47,8 @@ class Host(BaseHost):
         max_concurrency: how many invocations of one plugin run at once.
         max_guest_memory_mb: what the memory limits of all that run may add up to, in MiB.
         commit_timeout_ms: what a commit may take, outside the invocation's own time.
-        on_outcome: called once per invocation, after it is settled, on the calling thread; what it raises
-            is logged.
+        on_outcome: called once per invocation, after it is settled, on the calling thread (the event loop's under an
+            `AsyncHost`); what it raises is logged.
         on_breaker_change: called for every change of a breaker's state; what it raises is logged.
         clock: monotonic seconds; replaced in tests only.
 

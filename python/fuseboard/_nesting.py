@@ -35,7 +35,7 @@ class Enclosing:
         self.plugin = plugin
         self.deadline = deadline
         self.has_ended = False
-        self._below = _STACK.get()
+        self._below = tuple(one for one in _STACK.get() if not one.has_ended)
 
     def enter(self) -> None:
         """Put it on the stack."""
@@ -45,6 +45,7 @@ class Enclosing:
         """Take it off the stack."""
         self.has_ended = True
         _STACK.set(self._below)
+        self._below = ()  # a copy of the stack somewhere must not keep what was below
 
 
 def stack_of(era: object) -> tuple[Enclosing, ...]:

@@ -184,7 +184,7 @@ class Skipped(_Ended, frozen=True, kw_only=True):
 
     Attributes:
         reason: why.
-        detail: what was lacking, where the reason is `SATURATED`; else an empty string.
+        detail: what was lacking, where the reason is `SATURATED`; which rule, where it is `REENTRANT`; else empty.
     """
 
     reason: SkipReason
