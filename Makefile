@@ -35,8 +35,8 @@ check: $(VENV)/installed $(VENV)/developing  ## formatting, lints, types, stubs,
 
 wheel: $(VENV)/wheel  ## build the wheel into dist/
 
-soak: $(VENV)/installed $(VENV)/developing  ## 100,000 invocations, half of them trapped
-	@$(BIN)/python benchmarks/memory.py
+soak: $(VENV)/installed $(VENV)/developing  ## the long runs: a million invocations, crowds, siblings, cancellations, reloads
+	@$(BIN)/python benchmarks/soak.py
 
 format: $(VENV)/developing  ## rewrite sources in the house format
 	@cargo fmt --all

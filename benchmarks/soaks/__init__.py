@@ -1,0 +1,1 @@
+"""Long runs: what only many invocations, or many at once, can show."""
