@@ -252,7 +252,7 @@ class BreakersMachine(RuleBasedStateMachine):
 
 
 TestBreakers = BreakersMachine.TestCase
-TestBreakers.settings = settings(deadline=None, max_examples=150, stateful_step_count=50)
+TestBreakers.settings = settings(deadline=None, max_examples=80, stateful_step_count=50)
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────
@@ -518,7 +518,7 @@ def test_scopes_come_while_others_are_dropped(clock: FakeClock, monkeypatch: pyt
     class Interrupted(_breaker_store._Cell):
         last: float
 
-        @property  # type: ignore[override]
+        @property
         def asked_at(self) -> float:
             if breakers._store._lock.locked() and len(others) < 100:  # type: ignore[attr-defined]
                 key = KEY._replace(scope=f"meanwhile-{len(others)}")
@@ -955,6 +955,26 @@ def test_unloading_forgets_it(load: Callable[..., fb.Host]) -> None:
     assert dispatched(host) == "Completed"
 
 
+def test_a_module_that_was_replaced_counts_for_nobody(
+    make_host: Callable[..., fb.Host], mood: Mood, clock: FakeClock
+) -> None:
+    """A dispatch goes on with the plugins that it began with; what the old one does isn't held against the new."""
+    host = make_host(functions=[mood.function], clock=clock)
+    host.load_bytes(OBEYS, manifest("first", capabilities={"functions": ["act"]}), grants="as-requested")
+    host.load_bytes(CRASH, manifest("second"))
+
+    def replace() -> None:
+        host.unload("second")
+        host.load_bytes(SILENT, manifest("second"))
+
+    mood.act = replace
+    assert isinstance(host.dispatch(TEXT, "x").outcomes[1], fb.Trapped)
+    assert seen(host, "second") == (0, 0)
+    mood.act = lambda: None
+    assert isinstance(host.dispatch(TEXT, "x").outcomes[1], fb.Completed)
+    assert seen(host, "second") == (1, 0)
+
+
 def test_scopes_are_apart(host: fb.Host, mood: Mood) -> None:
     """What traps for one tenant runs for the others, and for nobody's scope."""
     opened(host, mood, scope="a")
@@ -1035,7 +1055,7 @@ def test_changes_are_logged(
 
 def test_the_operator_opens_and_closes(host: fb.Host, clock: FakeClock) -> None:
     """What was opened by hand stays open, however long it takes, until it is closed by hand."""
-    host.breakers.open("plugin-0", "text")
+    host.breakers.open("plugin-0", TEXT)  # the hook, or its name
     clock.advance(1e6)
     assert [dispatched(host), dispatched(host, scope="a")] == ["breaker_open", "Completed"]
     assert host.breakers.get("plugin-0", "text") == fb.Breaker(

@@ -138,7 +138,7 @@ class Execution:
         on this thread; `None` is never, for a thread that has nothing else to do.
         """
     def answer(
-        self, code: int, head: bytes, body: bytes, *, slices: int | None = 2
+        self, code: int, head: bytes, body: bytes, *, slices: int | None = ...
     ) -> Completed | Suspended | Running | Trapped:
         """Answer a host call: a negative code, or any other for the length of `body`. For
         `meter_remaining`, `code` is the number. `slices` as for `resume`.
