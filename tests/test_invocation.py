@@ -23,7 +23,7 @@ import pytest
 import fuseboard as fb
 from conftest import MIB
 from fuseboard import _drivers, _invocation
-from fuseboard._async_driver import drive_async
+from fuseboard._async_driver import AsyncDriver
 from fuseboard._breaker_store import MemoryBreakerStore
 from fuseboard._breakers import Breakers
 from fuseboard._dispatch import dispatch
@@ -206,8 +206,12 @@ Drive = Callable[[Any, Services, Callable[[fb.Outcome], object]], Any]
 def drive_on_a_loop(flow: Any, services: Services, report: Callable[[fb.Outcome], object]) -> Any:
     """Drive a flow on an event loop of its own."""
     threads = Threads(4)
+
+    async def main() -> Any:
+        return await AsyncDriver(services, threads, report).drive(flow)  # type: ignore[arg-type]
+
     try:
-        return asyncio.run(drive_async(flow, services, threads, report))  # type: ignore[arg-type]
+        return asyncio.run(main())
     finally:
         threads.close()
 

@@ -33,14 +33,28 @@ T = TypeVar("T")
 Step = _core.Completed | _core.Suspended | _core.Running | _core.Trapped
 
 _TURN_SECONDS: Final = 0.002
-"""How long other tasks wait at most for a flow that never has to."""
+"""How long other tasks wait at most for flows that never have to."""
 
 _log = logging.getLogger("fuseboard")
 
 
-async def drive_async(flow: Flow[T], services: Services, threads: Threads, report: Callable[[Outcome], None]) -> T:
-    """Run a flow to its end on the running event loop and return what it returns."""
-    return await _Drive(flow, services, threads, report).run()
+class AsyncDriver:
+    """Drives the flows of one host on the running event loop.
+
+    Attributes:
+        turn_ends: when other tasks must get their turn, on the loop's clock.
+    """
+
+    def __init__(self, services: Services, threads: Threads, report: Callable[[Outcome], None]) -> None:
+        self.services = services
+        self.threads = threads
+        self.report = report
+        self.loop = asyncio.get_running_loop()
+        self.turn_ends = self.loop.time() + _TURN_SECONDS
+
+    async def drive(self, flow: Flow[T]) -> T:
+        """Run a flow to its end and return what it returns."""
+        return await _Drive(self, flow).run()
 
 
 class _Drive(Generic[T]):
@@ -49,13 +63,12 @@ class _Drive(Generic[T]):
     A cancellation that comes while a commit or a rollback is carried through is kept in `_cancelled` until then.
     """
 
-    def __init__(self, flow: Flow[T], services: Services, threads: Threads, report: Callable[[Outcome], None]) -> None:
+    def __init__(self, driver: AsyncDriver, flow: Flow[T]) -> None:
+        self._driver = driver
+        self._services = driver.services
+        self._threads = driver.threads
+        self._loop = driver.loop
         self._flow = flow
-        self._services = services
-        self._threads = threads
-        self._report = report
-        self._loop = asyncio.get_running_loop()
-        self._turn_ends = self._loop.time() + _TURN_SECONDS
         self._cancelled: asyncio.CancelledError | None = None
 
     async def run(self) -> T:
@@ -91,7 +104,7 @@ class _Drive(Generic[T]):
             case Rollback(session, deadline):
                 await self._carry_through("rollback", session.rollback, deadline)
             case Report(outcome):
-                self._report(outcome)
+                self._driver.report(outcome)
             case _:
                 self._raise_if_cancelled()
                 await self._give_others_a_turn()
@@ -110,9 +123,9 @@ class _Drive(Generic[T]):
                 return await self._in_time(opening, deadline)
 
     async def _give_others_a_turn(self) -> None:
-        if self._loop.time() >= self._turn_ends:
+        if self._loop.time() >= self._driver.turn_ends:
             await asyncio.sleep(0)
-            self._turn_ends = self._loop.time() + _TURN_SECONDS
+            self._driver.turn_ends = self._loop.time() + _TURN_SECONDS
 
     def _raise_if_cancelled(self) -> None:
         if self._cancelled is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from fuseboard import _loading
 from fuseboard._about import About
-from fuseboard._async_driver import drive_async
+from fuseboard._async_driver import AsyncDriver
 from fuseboard._base_host import BaseHost
 from fuseboard._errors import UsageError
 from fuseboard._functions import AsyncFunctions, HostFunction
@@ -48,7 +48,7 @@ class AsyncHost(BaseHost):
 
     _functions: AsyncFunctions
     _threads: Threads
-    _loop: asyncio.AbstractEventLoop | None = None
+    _driver: AsyncDriver | None = None
 
     # ── hooks and plugins ────────────────────────────────────────────────────────────────────────
 
@@ -115,7 +115,7 @@ class AsyncHost(BaseHost):
         Raises:
             UsageError: called from inside of a call, by a function or `on_outcome`: it would wait for itself.
         """
-        self._bind()
+        self._bound_driver()
         is_inside = bool(self._stack()) or self._running.is_running(asyncio.current_task())
         seconds = self._longest_seconds()
         has_ended = await asyncio.to_thread(self._running.close, seconds, is_inside=is_inside)
@@ -138,16 +138,14 @@ class AsyncHost(BaseHost):
         return Dispatch(value) if flow is None else await self._drive(flow)
 
     async def _drive(self, flow: Flow[T]) -> T:
-        self._bind()
-        driven = drive_async(flow, self._services, self._threads, self._report)
-        return await self._running.run_async(driven, asyncio.current_task())
+        return await self._running.run_async(self._bound_driver().drive(flow), asyncio.current_task())
 
-    def _bind(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._loop is None or self._loop.is_closed():
-            self._loop = loop
-        if self._loop is not loop:
+    def _bound_driver(self) -> AsyncDriver:
+        if self._driver is None or self._driver.loop.is_closed():
+            self._driver = AsyncDriver(self._services, self._threads, self._report)
+        if self._driver.loop is not asyncio.get_running_loop():
             raise UsageError("this AsyncHost belongs to another event loop; make one in each")
+        return self._driver
 
     # ── what is asynchronous about it ────────────────────────────────────────────────────────────
 
@@ -155,7 +153,7 @@ class AsyncHost(BaseHost):
         """Begin with nothing running, on whichever event loop comes first."""
         super().after_fork_in_child()
         self._threads.after_fork_in_child()
-        self._loop = None
+        self._driver = None
 
     def _functions_of(self, functions: Iterable[HostFunction[..., Any]]) -> AsyncFunctions:
         self._threads = Threads(self._max_concurrent_invocations + RESERVE)

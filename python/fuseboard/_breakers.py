@@ -82,10 +82,10 @@ class Breakers:
 
         A probe that isn't settled at `lost_at` is taken for lost.
         """
-        if not self._roster.is_loaded(plugin):
-            return Admission(key, None)
         now = self._clock()
         status = self._store.status(key, now, self._initial)
+        if not self._roster.is_loaded(plugin):  # looked at last: a reload in between has forgotten the status
+            return Admission(key, None)
         if status.state is BreakerState.CLOSED:
             return Admission(key, status)
         if now < status.until:
