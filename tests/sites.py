@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 import fuseboard as fb
 from fuseboard import Cause, Limit, _core
@@ -141,10 +141,7 @@ class Site:
 
     def suspended(self) -> _core.Execution:
         """Return an execution that waits for the answer to a host call."""
-        execution = self.entry("hostile", "wait_in_host_call").begin(b'"x"', b"{}", b"{}", 60.0)
-        step = execution.resume()
-        assert isinstance(step, _core.Suspended), step
-        return execution
+        return suspended(self.entry("hostile", "wait_in_host_call"))
 
     def check_all_slots_free(self) -> None:
         """Hold as many instances as there may be; the pool has no room for another."""
@@ -174,11 +171,21 @@ class Site:
         self.on_mail = bool
 
 
+def suspended(entry: _core.Entry) -> _core.Execution:
+    """Begin an execution, and return it once it waits for an answer."""
+    execution = entry.begin(b'"x"', b"{}", b"{}", 60.0)
+    step = execution.resume()
+    while isinstance(step, _core.Running):
+        step = execution.resume()
+    assert isinstance(step, _core.Suspended), step
+    return execution
+
+
 def busy_site() -> Site:
     """Return a site with plugins beside that take their time: one for each hook of `BUSY`."""
     site = Site(ceilings=fb.Limits(memory_limit_mb=64))
     for hook, export in BUSY.items():
-        timeout_ms = 8 if hook in {"spin", "touch"} else 10_000
+        timeout_ms = 5 if hook in {"spin", "touch"} else 10_000
         limits = {"fuel_per_invocation": 10**9, "memory_limit_mb": 64, "invocation_timeout_ms": timeout_ms}
         site.load(HOSTILE, manifest(hook, {hook: export}, **limits))
     return site
@@ -188,21 +195,25 @@ def busy_site() -> Site:
 
 
 def forked(
-    work: Callable[[], object], leave: Callable[[int], NoReturn] = os._exit, patience: int = PATIENCE_SECONDS
+    work: Callable[[], object], leave: Callable[[int], object] = os._exit, patience: int = PATIENCE_SECONDS
 ) -> int:
     """Fork, and return the child's number; the child does its work and leaves within `patience` seconds."""
     pid = os.fork()
-    if pid:
-        return pid
-    signal.alarm(patience)
-    status = 1
+    if not pid:
+        signal.alarm(patience)
+        leave(status_of(work))
+    return pid
+
+
+def status_of(work: Callable[[], object]) -> int:
+    """Do a child's work, and return the status to leave with."""
     try:
         work()
-        status = 0
     except BaseException:  # noqa: BLE001  whatever it is, the child must not become a second parent
         traceback.print_exc()
         sys.stderr.flush()
-    leave(status)
+        return 1
+    return 0
 
 
 def exit_status(pid: int) -> int:

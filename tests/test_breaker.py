@@ -199,6 +199,13 @@ class BreakersMachine(RuleBasedStateMachine):
         if 0 < wait < math.inf:
             self.clock.advance(wait)
 
+    @rule(key=st.sampled_from(KEYS), trapped=st.sampled_from([True, False, None]))
+    def probe(self, key: BreakerKey, trapped: bool | None) -> None:  # noqa: FBT001
+        """Wait for a probe, and have it end."""
+        self.wait_for_the_probe(key)
+        if isinstance(admitted := self.admit(key, 0), tuple):
+            self.settle(admitted, trapped)
+
     @rule(key=st.sampled_from(KEYS))
     def open(self, key: BreakerKey) -> None:
         self.breakers.open(*key)

@@ -100,11 +100,11 @@ async def by_timeout(scene: Scene) -> float:
 
 
 async def by_wait_for(scene: Scene) -> float:
-    expires = time.monotonic() + 0.1
+    expires = time.monotonic() + 0.25
     if scene.place.ends_as:
-        asyncio.get_running_loop().call_later(0.11, scene.go.set)
+        asyncio.get_running_loop().call_later(0.26, scene.go.set)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(scene.call_async(), 0.1)
+        await asyncio.wait_for(scene.call_async(), 0.25)
     assert scene.reached.is_set()
     return expires
 

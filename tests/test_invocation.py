@@ -129,17 +129,17 @@ class Guest:
         self.begun.append((value, context, call_info, seconds))
         return self
 
-    def resume(self, *, slices: int | None = 2) -> Step:  # noqa: ARG002  the core's signature
+    def resume(self, *, slices: int = 2) -> Step:  # noqa: ARG002  the core's signature
         self.journal.append(("resume",))
         return self._next()
 
-    def answer(self, code: int, head: bytes, body: bytes, *, slices: int | None = 2) -> Step:  # noqa: ARG002
+    def answer(self, code: int, head: bytes, body: bytes, *, slices: int = 2) -> Step:  # noqa: ARG002
         assert isinstance(head, bytes)
         assert isinstance(body, bytes)
         self.journal.append(("answer", int(code), json.loads(head), body))
         return self._next()
 
-    def trip(self, limit: str, *, slices: int | None = 2) -> Step:  # noqa: ARG002
+    def trip(self, limit: str, *, slices: int = 2) -> Step:  # noqa: ARG002
         self.journal.append(("trip", limit))
         return Trapped("limit", limit)
 

@@ -387,6 +387,19 @@ def test_closing_from_inside_is_refused(nest: Nest, *, deep: bool) -> None:
     assert isinstance(nest.run(), fb.Completed)
 
 
+def test_closing_on_a_thread_of_a_function_is_refused(nest: Nest) -> None:
+    """A thread that has the function's context is inside, though another thread made the call."""
+
+    def act(_: fb.Call) -> str:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(fb.UsageError, match="it would wait for itself"):
+            pool.submit(copy_context().run, nest.host.close).result(5)
+        return "refused"
+
+    nest.act = act
+    nest.run()
+    assert nest.results == ["refused"]
+
+
 def test_another_host_can_be_closed_from_inside(make_host: Callable[..., fb.Host]) -> None:
     """It doesn't wait for this call."""
     here, there = Nest(make_host), Nest(make_host)

@@ -558,8 +558,11 @@ class Crowd:
 
         return note
 
-    def timeout_ms(self, number: int) -> float:
-        return self._hurried_ms if number % 2 else PATIENT_MS
+    def about(self, number: int) -> dict[str, Any]:
+        """Return what is said with a request."""
+        is_hurried = number % 2 == 1
+        timeout_ms = self._hurried_ms if is_hurried else PATIENT_MS
+        return {"request_id": "hurried" if is_hurried else "patient", "timeout_ms": timeout_ms}
 
     def stand_by(self) -> None:
         """Wait as long as one who is in a hurry, and for nothing else."""
@@ -609,15 +612,15 @@ def with_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> Crowd:
     """Have this many threads dispatch at the same moment."""
 
     @fb.host_function("wait")
-    def wait() -> None:
-        time.sleep(0.004)
+    def wait(*, call: fb.Call) -> None:
+        time.sleep(0.03 if call.request_id == "patient" else 0.002)  # nothing can stop it: it must be short
 
     crowd, ready = Crowd(30, time.monotonic), threading.Barrier(threads + BYSTANDERS)
 
     def request(number: int) -> None:
         ready.wait(10)
         note = crowd.request(number)
-        note(host.dispatch(TEXT, "x", timeout_ms=crowd.timeout_ms(number)))
+        note(host.dispatch(TEXT, "x", **crowd.about(number)))
 
     def stand_by() -> None:
         ready.wait(10)
@@ -639,13 +642,13 @@ async def with_tasks(tasks: int, monkeypatch: pytest.MonkeyPatch) -> Crowd:
 
     @fb.host_function("wait")
     async def wait() -> None:
-        await asyncio.sleep(0.004)
+        await asyncio.sleep(0.008)
 
-    crowd = Crowd(200, lambda: time.monotonic() - _stolen_seconds())
+    crowd = Crowd(400, lambda: time.monotonic() - _stolen_seconds())
 
     async def request(number: int) -> None:
         note = crowd.request(number)
-        note(await host.dispatch(TEXT, "x", timeout_ms=crowd.timeout_ms(number)))
+        note(await host.dispatch(TEXT, "x", **crowd.about(number)))
 
     async with fb.AsyncHost(functions=[wait], **ARGUMENTS) as host:
         said = manifest("plugin-0", invocation_timeout_ms=10_000, **CAPABLE)

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -100,9 +100,10 @@ class _Drive(Generic[T]):
     async def _perform(self, effect: Effect) -> Any:
         match effect:
             case Commit(session, deadline):
-                await self._carry_through("commit", partial(session.commit, deadline), deadline)
+                work = self._threads.committed(partial(session.commit, deadline))
+                await self._carry_through("commit", work, deadline)
             case Rollback(session, deadline):
-                await self._carry_through("rollback", session.rollback, deadline)
+                await self._carry_through("rollback", self._threads.rolled_back(session.rollback), deadline)
             case Report(outcome):
                 self._driver.report(outcome)
             case _:
@@ -169,10 +170,9 @@ class _Drive(Generic[T]):
                 raise BackendTimeout("there was no answer before the deadline") from error
             raise
 
-    async def _carry_through(self, what: str, work: Callable[[], Any], deadline: float) -> None:
+    async def _carry_through(self, what: str, work: Coroutine[Any, Any, Any], deadline: float) -> None:
         """Perform the end of a session, whether this task is cancelled meanwhile or not."""
-        ending = self._loop.create_task(self._in_time(self._threads.result(work), deadline))
-        asyncio.tasks._unregister_task(ending)  # noqa: SLF001  a loop that ends cancels all tasks: this one's is waited for
+        ending = self._threads.carried_through(self._in_time(work, deadline))
         while not ending.done():
             try:
                 await asyncio.wait([ending])
@@ -191,6 +191,8 @@ class _Drive(Generic[T]):
                 else:
                     _log.warning("the event loop was gone before this could be done: %r", effect)
                 effect = self._flow.send(None)
+            except StopIteration:
+                return
             except Exception as failure:  # noqa: BLE001  the flow decides
                 effect = throw(self._flow, failure)
 

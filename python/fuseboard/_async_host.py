@@ -68,8 +68,9 @@ class AsyncHost(BaseHost):
     ) -> Plugin:
         """Load a plugin from memory, as `Host.load_bytes`, on a thread."""
         said = _loading.terms_of(**terms)
-        candidate = _loading.from_bytes(wasm, manifest, self._ceilings)
-        return await asyncio.to_thread(self._registry.load, candidate, said)
+        return await asyncio.to_thread(
+            lambda: self._registry.load(_loading.from_bytes(wasm, manifest, self._ceilings), said)
+        )
 
     async def load_all(self, directory: str | os.PathLike[str], *, grants: GrantsOrWord = None) -> tuple[Plugin, ...]:
         """Load every folder with a `plugin.toml` below a directory, as `Host.load_all`, on a thread."""
@@ -116,7 +117,8 @@ class AsyncHost(BaseHost):
             UsageError: called from inside of a call, by a function or `on_outcome`: it would wait for itself.
         """
         self._bound_driver()
-        is_inside = bool(self._stack()) or self._running.is_running(asyncio.current_task())
+        task = asyncio.current_task()
+        is_inside = bool(self._stack()) or self._running.is_running(task) or self._functions.is_callback(task)
         seconds = self._longest_seconds()
         has_ended = await asyncio.to_thread(self._running.close, seconds, is_inside=is_inside)
         if has_ended and await self._functions.finish(seconds):
@@ -151,9 +153,9 @@ class AsyncHost(BaseHost):
 
     def after_fork_in_child(self) -> None:
         """Begin with nothing running, on whichever event loop comes first."""
-        super().after_fork_in_child()
         self._threads.after_fork_in_child()
         self._driver = None
+        super().after_fork_in_child()
 
     def _functions_of(self, functions: Iterable[HostFunction[..., Any]]) -> AsyncFunctions:
         self._threads = Threads(self._max_concurrent_invocations + RESERVE)

@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
 from fuseboard import _core
-from fuseboard._about import About, check_about, request_of
+from fuseboard._about import About, RequestIds, check_about, request_of
 from fuseboard._breaker import BreakerChange, BreakerPolicy, BreakerState
 from fuseboard._breaker_store import MemoryBreakerStore
 from fuseboard._breakers import Breakers
 from fuseboard._dispatch import dispatch, invoke
 from fuseboard._errors import UsageError
-from fuseboard._fork import watch
+from fuseboard._fork import Forkable, make_anew, watch
 from fuseboard._functions import is_async
 from fuseboard._hooks import Action, Filter, Hook
-from fuseboard._invocation import Invocation
+from fuseboard._invocation import Invocation, Request
 from fuseboard._limits import MIB, SPEC_OF, Caps, Limit, Limits, ceiling_of
 from fuseboard._loading import Policy
 from fuseboard._nesting import Enclosing, stack_of
@@ -84,6 +84,7 @@ class BaseHost(ABC):
         self._on_outcome = on_outcome
         self._on_breaker_change = on_breaker_change
         self._running = RunningCalls()
+        self._request_ids = RequestIds()
         self._functions = self._functions_of(functions)
         backends_by_kind = self._by_kind(backends or Backends())
         self._engine = _engine(self._ceilings, max_concurrent_invocations + RESERVE)
@@ -113,13 +114,13 @@ class BaseHost(ABC):
     def after_fork_in_child(self) -> None:
         """Begin with nothing running, in a process that was just forked; what is loaded stays."""
         self._running.after_fork_in_child()
+        self._request_ids.after_fork_in_child()
         self._registry.after_fork_in_child()
         self._services.slots.after_fork_in_child()
-        self._services.breakers.after_fork_in_child()
         for backend in {id(one): one for one in self._services.backends.values()}.values():
-            forked = getattr(backend, "after_fork_in_child", None)
-            if forked is not None:
-                forked()
+            if isinstance(backend, Forkable):
+                make_anew(backend)
+        self._services.breakers.after_fork_in_child()  # last: it tells the application
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} can't be sent to another process; make one there")
@@ -142,15 +143,18 @@ class BaseHost(ABC):
             if about:
                 check_about(about)
             return None
-        request = request_of(hook.name, self._stack(), self._services.clock, **about)
+        request = self._request(hook, **about)
         return dispatch(hook, subscribers, value, request, self._services)
 
     def _invoke_flow(self, slug: str, hook: Hook | str, value: Any, **about: Unpack[About]) -> Flow[Outcome]:
         self._running.check_open()
         found = self._registry.hook(hook, Filter | Action)
         subscriber = self._registry.subscriber(slug, found.name)
-        request = request_of(found.name, self._stack(), self._services.clock, **about)
+        request = self._request(found, **about)
         return invoke(Invocation(subscriber, request, value, found.encode(value), self._services))
+
+    def _request(self, hook: Hook, **about: Unpack[About]) -> Request:
+        return request_of(hook.name, self._stack(), self._services.clock, self._request_ids, **about)
 
     def _stack(self) -> tuple[Enclosing, ...]:
         return stack_of(self._services.slots.era)

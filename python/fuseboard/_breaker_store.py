@@ -2,8 +2,8 @@
 
 Rules:
 * A store is asked at each invocation and never waits: one that is shared by processes answers from a copy of its own.
-* A closed breaker that nobody asked for the length of a window is as good as none, and is dropped when there are
-  many: scopes come and go.
+* A breaker of which no invocation asked for the length of a window, and which lets one through since then, is as good
+  as none. It is dropped when there are many: scopes come and go.
 * A window is a few buckets: its memory doesn't grow with the invocations in it.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from threading import Lock
 from typing import Final, Protocol
 
-from fuseboard._breaker import BreakerKey, BreakerState, Counts, Status
+from fuseboard._breaker import BreakerKey, Counts, Status
 
 _BUCKETS: Final = 10
 _FEW: Final = 1_024
@@ -26,6 +26,9 @@ class BreakerStore(Protocol):
 
     def status(self, key: BreakerKey, now: float, initial: Callable[[], Status]) -> Status:
         """Return a breaker's status; where there is none, `initial()` becomes it."""
+
+    def find(self, key: BreakerKey) -> Status | None:
+        """Return a breaker's status, if there is one; to be looked at keeps none alive."""
 
     def swap(self, key: BreakerKey, old: Status, new: Status | None) -> bool:
         """Replace a status where it is still `old`, by none to forget it; empty its window; return whether it was."""
@@ -59,6 +62,11 @@ class MemoryBreakerStore:
             cell = self._added(key, now, initial)
         cell.asked_at = now
         return cell.status
+
+    def find(self, key: BreakerKey) -> Status | None:
+        """Return a breaker's status, if there is one; to be looked at keeps none alive."""
+        cell = self._cells.get(key)
+        return None if cell is None else cell.status
 
     def swap(self, key: BreakerKey, old: Status, new: Status | None) -> bool:
         """Replace a status where it is still `old`, by none to forget it; empty its window; return whether it was."""
@@ -106,7 +114,7 @@ class MemoryBreakerStore:
     def _sweep(self, now: float) -> None:
         oldest = now - _BUCKETS * self._bucket_seconds
         for key, cell in tuple(self._cells.items()):
-            if cell.status.state is BreakerState.CLOSED and cell.asked_at < oldest:
+            if cell.asked_at < oldest and cell.status.until < oldest:
                 del self._cells[key]
         self._sweep_above = max(_FEW, 2 * len(self._cells))
 

@@ -82,16 +82,25 @@ class Breakers:
 
         A probe that isn't settled at `lost_at` is taken for lost.
         """
+        if not self._roster.is_loaded(plugin):
+            return Admission(key, None)
         now = self._clock()
         status = self._store.status(key, now, self._initial)
-        if not self._roster.is_loaded(plugin):  # looked at last: a reload in between has forgotten the status
+        if not self._roster.is_loaded(plugin):  # a reload in between has forgotten the status
             return Admission(key, None)
         if status.state is BreakerState.CLOSED:
             return Admission(key, status)
         if now < status.until:
             return None
         probing = self._next(status, BreakerEvent.PROBE, now, lost_at)
-        return Admission(key, probing) if self._replace(key, status, probing, BreakerEvent.PROBE) else None
+        if not self._store.swap(key, status, probing):
+            return None
+        try:
+            self._tell(key, status.state, probing, BreakerEvent.PROBE)
+        except BaseException:  # nobody will settle it
+            self._move(key, probing, BreakerEvent.PROBE_RETURNED)
+            raise
+        return Admission(key, probing)
 
     def settle(self, admission: Admission, *, trapped: bool | None) -> None:
         """Say what became of an admitted invocation; `None` for what says nothing about the plugin."""
@@ -115,8 +124,8 @@ class Breakers:
         """Hand back the probes that run on in the parent."""
         self._store.after_fork_in_child()
         for key in self._store.known():
-            status = self._status(key)
-            if status.state is BreakerState.HALF_OPEN:
+            status = self._store.find(key)
+            if status is not None and status.state is BreakerState.HALF_OPEN:
                 self._move(key, status, BreakerEvent.PROBE_RETURNED)
 
     # ── for the operator ─────────────────────────────────────────────────────────────────────────
@@ -174,7 +183,7 @@ class Breakers:
 
     def _shown(self, key: BreakerKey) -> Breaker:
         now = self._clock()
-        status, counts = self._store.status(key, now, self._initial), self._store.counts(key, now)
+        status, counts = self._store.find(key) or self._initial(), self._store.counts(key, now)
         retry = max(0.0, status.until - now)
         has_probe = status.state is not BreakerState.CLOSED and retry < math.inf
         return Breaker(
@@ -187,15 +196,13 @@ class Breakers:
             pass  # an invocation changed it meanwhile
 
     def _forget(self, key: BreakerKey) -> None:
-        status = self._status(key)
-        while not self._store.swap(key, status, None):
-            status = self._status(key)
-        self._tell(key, status.state, self._initial(), BreakerEvent.RESET)
+        while (status := self._store.find(key)) is not None:
+            if self._store.swap(key, status, None):
+                self._tell(key, status.state, self._initial(), BreakerEvent.RESET)
+                return
 
     def _move(self, key: BreakerKey, old: Status, event: BreakerEvent) -> bool:
-        return self._replace(key, old, self._next(old, event, self._clock()), event)
-
-    def _replace(self, key: BreakerKey, old: Status, new: Status, event: BreakerEvent) -> bool:
+        new = self._next(old, event, self._clock())
         if not self._store.swap(key, old, new):
             return False
         self._tell(key, old.state, new, event)

@@ -131,19 +131,18 @@ class Execution:
         """Whether the next first slice runs without the GIL: the module isn't known to be quick, or the
         instance holds over 32 MiB.
         """
-    def resume(self, *, slices: int | None = ...) -> Completed | Suspended | Running | Trapped:
+    def resume(self, *, slices: int = ...) -> Completed | Suspended | Running | Trapped:
         """Begin, or go on after `Running`.
 
-        `slices`: after how many to return `Running`, 2 by default: 1 is the first alone, for who has others to serve
-        on this thread; `None` is never, for a thread that has nothing else to do.
+        `slices`: after how many to return `Running`, 2 by default; 1 is the first alone, for who has others to serve.
         """
     def answer(
-        self, code: int, head: bytes, body: bytes, *, slices: int | None = ...
+        self, code: int, head: bytes, body: bytes, *, slices: int = ...
     ) -> Completed | Suspended | Running | Trapped:
         """Answer a host call: a negative code, or any other for the length of `body`. For
         `meter_remaining`, `code` is the number. `slices` as for `resume`.
         """
-    def trip(self, limit: str, *, slices: int | None = ...) -> Completed | Suspended | Running | Trapped:
+    def trip(self, limit: str, *, slices: int = ...) -> Completed | Suspended | Running | Trapped:
         """End the guest that waits for an answer: its call would go over `limit`. `slices` as for `resume`."""
     def interrupt(self) -> None:
         """End a running guest at its next pulse, with cause `interrupted`. From any thread."""

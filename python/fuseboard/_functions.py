@@ -172,6 +172,14 @@ class AsyncFunctions(Functions):
         _, running = await asyncio.wait(self._background, timeout=seconds)
         return not running
 
+    def is_callback(self, task: object) -> bool:
+        """Return whether a task runs callbacks."""
+        return task in self._background
+
+    def after_fork_in_child(self) -> None:
+        """Forget the tasks of the parent's event loop."""
+        self._background.clear()
+
     def session(self, identity: Identity) -> _AsyncFunctionsSession:  # type: ignore[override]
         """Return a session for one invocation, with coroutines for methods."""
         return _AsyncFunctionsSession(identity, self._by_name, self._threads, self._background)
@@ -252,7 +260,7 @@ class _AsyncFunctionsSession(_Calls):
         callbacks = self._taken_callbacks()
         if not callbacks:
             return
-        running = asyncio.create_task(self._run_all(callbacks))
+        running = self._threads.carried_through(self._run_all(callbacks))
         self._background.add(running)
         running.add_done_callback(self._background.discard)
         try:

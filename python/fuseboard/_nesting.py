@@ -42,7 +42,9 @@ class Enclosing:
         _STACK.set((*self._below, self))
 
     def leave(self) -> None:
-        """Take it off the stack."""
+        """Take it off the stack; once more does nothing."""
+        if self.has_ended:
+            return
         self.has_ended = True
         _STACK.set(self._below)
         self._below = ()  # a copy of the stack somewhere must not keep what was below

@@ -4,7 +4,8 @@ Rules:
 * Guests have threads of their own, as many as there are processors: they compute, and more at once would only keep
   the event loop from its turn. A guest goes to the back of the queue after each slice.
 * Work runs in a copy of its caller's context, so that nested dispatches know where they are.
-* A call can't be stopped. One that nobody waits for any more keeps its thread until it ends.
+* A call can't be stopped. One that nobody waits for any more keeps its thread until it ends. The ends of sessions
+  have threads of their own, so that such calls can't keep a session from its end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -27,10 +28,10 @@ _log = logging.getLogger("fuseboard")
 
 
 class Threads:
-    """Two pools of threads, which grow as they are needed.
+    """Three pools of threads, which grow as they are needed.
 
     Args:
-        most_calls: how many calls run at once.
+        most_calls: how many calls run at once, and how many ends of sessions.
     """
 
     def __init__(self, most_calls: int) -> None:
@@ -40,31 +41,55 @@ class Threads:
     def _start(self) -> None:
         self._guests = ThreadPoolExecutor(_processors(), "fuseboard-guest")
         self._calls = ThreadPoolExecutor(self._most_calls, "fuseboard-call")
+        self._ends = ThreadPoolExecutor(self._most_calls, "fuseboard-end")
 
     def run_guest(self, work: Callable[[], T]) -> Future[T]:
         """Begin to move a guest on, on a thread."""
         return self._guests.submit(work)
 
-    def run_call(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Begin a call on a thread; cancelling it takes it back where it hasn't begun, else leaves it alone."""
-        job = self._calls.submit(copy_context().run, _without_stop_iteration, work)
-        future = asyncio.wrap_future(job)
-        job.add_done_callback(partial(_log_if_abandoned, future))
-        return future
-
     async def result(self, work: Callable[[], Any]) -> Any:
-        """Await what a coroutine function gives; run a plain one on a thread, and await what it gives, if it can be."""
-        result = await (work() if is_async(work) else self.run_call(work))
-        return await result if inspect.isawaitable(result) else result
+        """Await what a coroutine function gives; run a plain one on a thread, and await what it gives, if it can be.
+
+        Who stops waiting takes back what hasn't begun, and leaves alone what has.
+        """
+        return await _awaited(work() if is_async(work) else _begun(self._calls, work))
+
+    async def committed(self, work: Callable[[], Any]) -> Any:
+        """Do as `result` with the commit of a session."""
+        return await _awaited(work() if is_async(work) else _begun(self._ends, work))
+
+    async def rolled_back(self, work: Callable[[], Any]) -> Any:
+        """Do as `result` with the rollback of a session, which isn't taken back: it may hold what others wait for."""
+        return await _awaited(work() if is_async(work) else asyncio.shield(_begun(self._ends, work)))
+
+    @staticmethod
+    def carried_through(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin a task that the end of the event loop's runner doesn't cancel: whoever waits for it is waited for."""
+        task = asyncio.get_running_loop().create_task(work)
+        asyncio.tasks._unregister_task(task)  # noqa: SLF001  what extensions of asyncio are told to use
+        return task
 
     def close(self) -> None:
         """Let the threads end once they have nothing to do."""
         self._guests.shutdown(wait=False)
         self._calls.shutdown(wait=False)
+        self._ends.shutdown(wait=False)
 
     def after_fork_in_child(self) -> None:
         """Begin with new pools: threads aren't inherited."""
         self._start()
+
+
+def _begun(pool: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
+    job = pool.submit(copy_context().run, _without_stop_iteration, work)
+    future = asyncio.wrap_future(job)
+    job.add_done_callback(partial(_log_if_abandoned, future))
+    return future
+
+
+async def _awaited(begun: Awaitable[Any]) -> Any:
+    result = await begun
+    return await result if inspect.isawaitable(result) else result
 
 
 def _processors() -> int:

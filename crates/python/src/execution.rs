@@ -14,7 +14,7 @@ use crate::{InstanceBusy, UsageError};
 /// A day, in seconds: longer than any timeout, short enough to be added to any instant.
 const LONGEST_SECONDS: f64 = 86_400.0;
 /// What a driver that has nobody else to serve asks for: the first slice, and a later one.
-const SLICES: Option<NonZeroU32> = NonZeroU32::new(2);
+const SLICES: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// An export with everything that its invocations share.
 #[pyclass(frozen, module = "fuseboard._core")]
@@ -59,25 +59,18 @@ pub struct Execution {
 #[pymethods]
 impl Execution {
     #[pyo3(signature = (*, slices = SLICES))]
-    fn resume(&self, py: Python<'_>, slices: Option<NonZeroU32>) -> PyResult<Py<PyAny>> {
+    fn resume(&self, py: Python<'_>, slices: NonZeroU32) -> PyResult<Py<PyAny>> {
         self.move_on(py, slices, |turn| turn.go_on())
     }
 
     #[pyo3(signature = (code, head, body, *, slices = SLICES))]
-    fn answer(
-        &self,
-        py: Python<'_>,
-        code: i64,
-        head: &[u8],
-        body: &[u8],
-        slices: Option<NonZeroU32>,
-    ) -> PyResult<Py<PyAny>> {
+    fn answer(&self, py: Python<'_>, code: i64, head: &[u8], body: &[u8], slices: NonZeroU32) -> PyResult<Py<PyAny>> {
         let answer = core::Answer { code, head: head.to_vec(), body: body.to_vec() };
         self.move_on(py, slices, |turn| turn.answer(answer))
     }
 
     #[pyo3(signature = (limit, *, slices = SLICES))]
-    fn trip(&self, py: Python<'_>, limit: String, slices: Option<NonZeroU32>) -> PyResult<Py<PyAny>> {
+    fn trip(&self, py: Python<'_>, limit: String, slices: NonZeroU32) -> PyResult<Py<PyAny>> {
         self.move_on(py, slices, |turn| turn.trip(limit))
     }
 
@@ -108,7 +101,7 @@ impl Execution {
     fn move_on(
         &self,
         py: Python<'_>,
-        slices: Option<NonZeroU32>,
+        slices: NonZeroU32,
         prepare: impl FnOnce(&core::Turn<'_>) -> Result<(), core::MoveError>,
     ) -> PyResult<Py<PyAny>> {
         let turn = self.inner.turn().map_err(misused)?;
@@ -123,20 +116,20 @@ impl Execution {
 }
 
 /// Runs the first slice, with the GIL held unless `starts_detached`, and later ones without it: as many slices
-/// as are asked for, or all.
-fn run(py: Python<'_>, turn: &core::Turn<'_>, slices: Option<NonZeroU32>, starts_detached: bool) -> core::Step {
+/// as are asked for.
+fn run(py: Python<'_>, turn: &core::Turn<'_>, slices: NonZeroU32, starts_detached: bool) -> core::Step {
     let first = if starts_detached { detached(py, || turn.slice()) } else { turn.slice() };
-    let later = slices.map_or(u32::MAX, |slices| slices.get() - 1);
-    if later == 0 || !matches!(first.kind, core::StepKind::Running) {
+    if slices == NonZeroU32::MIN || !matches!(first.kind, core::StepKind::Running) {
         return first;
     }
     py.detach(|| {
         let mut step = first;
-        let mut left = later;
-        while left > 0 && matches!(step.kind, core::StepKind::Running) {
+        for _ in 1..slices.get() {
+            if !matches!(step.kind, core::StepKind::Running) {
+                break;
+            }
             let _working = core::fork::working();
             step = turn.slice().after(step.logs);
-            left -= u32::from(slices.is_some());
         }
         step
     })

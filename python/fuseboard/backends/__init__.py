@@ -10,8 +10,9 @@ Rules:
 * `deadline` is a time of `time.monotonic()`, in seconds. An answer that comes later is thrown away.
 * Redirects are answers; a backend never follows one.
 * Sessions of different invocations are used from different threads at the same time, one session never is.
-* An `AsyncHost` takes coroutine functions in the place of any of these methods, and runs plain ones on threads. There,
-  a plain `answer` that is late is given up: `rollback` can come before it has ended.
+* An `AsyncHost` takes coroutine functions in the place of any of these methods, and runs plain ones on threads, but for
+  `session`, which it calls on the event loop. There, a plain `answer` that is late is given up: `rollback` can come
+  before it has ended.
 * A backend that has `after_fork_in_child()` has it called in forked children, to get new locks and connections without
   touching the inherited ones.
 """
