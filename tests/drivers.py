@@ -2,7 +2,8 @@
 
 That loop is watched: a callback that keeps it from its other work for over 20 ms is written down, and fails the test.
 What isn't the callback's own doing doesn't count: Linux tells how long the thread waited for a processor, and Python
-how long it collected garbage, and waited for a new thread to be given a processor.
+how long it collected garbage, and waited for a new thread to be given a processor. Where the callback computed little,
+nor does it count how late a thread was that only sleeps: the machine was busy, or somebody else had the GIL.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import inspect
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import cache
 from pathlib import Path
@@ -76,12 +78,42 @@ def _others() -> float:
     return _stolen_seconds() + _collections.seconds + getattr(_of_thread, "starting", 0.0)
 
 
+class _Sleeper:
+    """A thread that only sleeps, and notes when it woke and how late it was."""
+
+    def __init__(self) -> None:
+        self._notes: deque[tuple[float, float]] = deque(maxlen=1_000)
+        threading.Thread(target=self._sleep, name="sleeper", daemon=True).start()
+
+    def _sleep(self) -> None:
+        while True:
+            due = time.perf_counter() + 0.005
+            time.sleep(0.005)
+            now = time.perf_counter()
+            self._notes.append((now, now - due))
+
+    def late_since(self, began: float) -> float:
+        """Return how late it was since then, in all; it is given a moment to note what it was late by just now."""
+        time.sleep(0.01)
+        return sum(late for woke, late in tuple(self._notes) if woke > began)
+
+
+@cache
+def _sleeper() -> _Sleeper:
+    return _Sleeper()
+
+
 def _watched_run(handle: asyncio.events.Handle) -> None:
-    began, others = time.perf_counter(), _others()
+    sleeper = _sleeper()
+    began, others, computed = time.perf_counter(), _others(), time.thread_time() - _collections.seconds
     _run_handle(handle)
     took = time.perf_counter() - began
-    if took > LONGEST_SECONDS and took - (_others() - others) > LONGEST_SECONDS:
-        blocked.append(f"{took * 1e3:.0f} ms: {handle!r}")
+    if took <= LONGEST_SECONDS:
+        return
+    computed = time.thread_time() - _collections.seconds - computed
+    own = took - (_others() - others)
+    if computed > LONGEST_SECONDS or own - sleeper.late_since(began) > LONGEST_SECONDS:
+        blocked.append(f"{took * 1e3:.0f} ms, {computed * 1e3:.0f} of it computing: {handle!r}")
 
 
 asyncio.events.Handle._run = _watched_run  # type: ignore[assignment,method-assign]
