@@ -473,6 +473,23 @@ def test_ctrl_c_leaves_nothing(place: Place) -> None:
 
 
 @pytest.mark.usefixtures("_ctrl_c_interrupts")
+def test_a_second_ctrl_c_leaves_nothing_either() -> None:
+    """Who presses again while the writes are being undone gets them undone all the same."""
+
+    def press_again() -> None:
+        scene.before_rollback = lambda: None
+        signal.raise_signal(signal.SIGINT)
+
+    scene = Scene(Place("", "work", "work"), fb.Host)
+    scene.prepare()
+    scene.before_rollback = press_again
+    pressed(scene, scene.call)
+    scene.check_nothing_is_held()
+    scene.check_nothing_came_of_it()
+    scene.host.close()
+
+
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
 def test_ctrl_c_under_asyncio_is_a_cancellation(place: Place) -> None:
     """`asyncio.run` cancels its main task at Ctrl-C: a call in it ends as any that is cancelled, within 50 ms."""
