@@ -112,7 +112,7 @@ def test_hook_failed_carries_its_outcome() -> None:
 def test_raising_an_outcome(cause: fb.Cause, limit: str | None, error: type[fb.InvocationError]) -> None:
     """A trip raises `LimitTripped`, every other cause `GuestFault`, with the trap and its sentence."""
     names = {"plugin": "a", "hook": "h", "request_id": "r", "scope": None, "elapsed_ms": 1.0}
-    meters = Meters(CEILINGS, {"fuel": 999})
+    meters = Meters(CEILINGS, {}, (0, 999, 0.0))
     trap = fb.Trap(**names, meters=meters, cause=cause, limit=limit, detail="the detail", host_call="host_kv_get")  # type: ignore[arg-type]
     with pytest.raises(error) as caught:
         fb.Trapped(**names, meters=meters, trap=trap).raise_for_trap()  # type: ignore[arg-type]

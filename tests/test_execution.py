@@ -82,8 +82,23 @@ def test_slices_are_as_many_as_asked_for(module: _core.Module) -> None:
 
     assert isinstance(step, _core.Trapped)
     assert (step.limit, time.perf_counter() - started > 0.09) == ("timeout", True)
-    with pytest.raises(ValueError, match="zero"):
-        begin(module, "loop_forever").resume(slices=0)
+
+
+def test_no_slice_but_one_that_is_known_to_be_quick() -> None:
+    """Asked for none, an execution runs where that takes no longer than a moment, and else doesn't move."""
+    module = _core.Module(_core.Engine(256 << 20, 4), HOSTILE)
+    first = begin(module, "fail_with_message")
+    assert isinstance(first.resume(slices=0), _core.Running)
+    assert isinstance(first.resume(slices=0), _core.Running)
+    assert isinstance(first.resume(slices=1), _core.Trapped)
+    assert isinstance(begin(module, "fail_with_message").resume(slices=0), _core.Trapped)
+
+    endless = begin(module, "loop_forever")
+    assert isinstance(endless.resume(slices=0), _core.Running)
+    started = time.perf_counter()
+    assert isinstance(endless.resume(slices=0), _core.Running)  # later slices are never quick
+    assert time.perf_counter() - started < 0.004
+    endless.close()
 
 
 def test_a_slice_ends(module: _core.Module) -> None:

@@ -28,7 +28,7 @@ from fuseboard._breaker_store import MemoryBreakerStore
 from fuseboard._breakers import Breakers
 from fuseboard._dispatch import dispatch
 from fuseboard._drivers import drive
-from fuseboard._effects import Ask, Commit, Continue, Resume, Rollback
+from fuseboard._effects import Ask, Commit, Continue, Rollback
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard._hostcalls import HOST_CALLS
 from fuseboard._invocation import Invocation, Request
@@ -123,8 +123,6 @@ class Guest:
         self.script = list(script)
         self.begun: list[tuple[bytes, bytes, bytes, float]] = []
 
-    starts_detached = False
-
     def begin(self, value: bytes, context: bytes, call_info: bytes, seconds: float) -> Guest:
         self.begun.append((value, context, call_info, seconds))
         return self
@@ -200,15 +198,15 @@ def good_answer(call: Any) -> Any:
     }[call.answered_by]
 
 
-Drive = Callable[[Any, Services, Callable[[fb.Outcome], object]], Any]
+Drive = Callable[[Any, Services], Any]
 
 
-def drive_on_a_loop(flow: Any, services: Services, report: Callable[[fb.Outcome], object]) -> Any:
+def drive_on_a_loop(flow: Any, services: Services) -> Any:
     """Drive a flow on an event loop of its own."""
     threads = Threads(4)
 
     async def main() -> Any:
-        return await AsyncDriver(services, threads, report).drive(flow)  # type: ignore[arg-type]
+        return await AsyncDriver(services, threads).drive(flow)
 
     try:
         return asyncio.run(main())
@@ -226,10 +224,10 @@ class Everyone:
         """Refuse nobody."""
 
 
-def services_of(backends: Any, caps: fb.Caps, clock: FakeClock) -> Services:
+def services_of(backends: Any, caps: fb.Caps, clock: FakeClock, report: Callable[[fb.Outcome], Any]) -> Services:
     """Return what a host gives its invocations: room for one, and breakers that have seen nothing."""
     breakers = Breakers(fb.BreakerPolicy(), MemoryBreakerStore(60), clock, roster=Everyone(), notify=lambda _: None)
-    return Services(backends, caps, clock, 1.5, Slots(1, MIB), breakers)
+    return Services(backends, caps, clock, 1.5, Slots(1, MIB), breakers, report)
 
 
 @dataclass
@@ -244,7 +242,7 @@ class Stage:
     caps: fb.Caps = field(default_factory=fb.Caps)
     deadline: float | None = None
     enabled: bool = True
-    drive: Drive = drive  # type: ignore[assignment]
+    drive: Drive = drive
     journal: list[Event] = field(default_factory=list)
     reported: list[fb.Outcome] = field(default_factory=list)
 
@@ -261,13 +259,13 @@ class Stage:
         )  # fmt: skip
         subscriber = Subscriber(plugin, self.hook, self.guest, 10)  # type: ignore[arg-type]
         request = Request("r-1", "s-1", b'{"c":1}', self.deadline)
-        self.services = services_of(self.backends, self.caps, self.clock)
+        self.services = services_of(self.backends, self.caps, self.clock, self.reported.append)
         return Invocation(subscriber, request, "old", b'"old"', self.services)
 
     def run(self, *script: Step | Callable[[], Step]) -> fb.Outcome:
         flow = self.invocation(*script).run()
         try:
-            outcome: fb.Outcome = self.drive(flow, self.services, self.reported.append)
+            outcome: fb.Outcome = self.drive(flow, self.services)
         finally:
             assert self.services.slots.held == 0
         return outcome
@@ -1120,7 +1118,7 @@ def test_deadlines_of_commits_are_their_own(stage: Stage) -> None:
 def test_the_value_of_the_next_is_the_value_as_it_crosses(stage: Stage) -> None:
     """What the next plugin gets is the value written anew, not the guest's own bytes."""
     invocation = stage.invocation(Completed(b' "n\\u0065w" '))
-    assert stage.drive(invocation.run(), stage.services, stage.reported.append).value == "new"
+    assert stage.drive(invocation.run(), stage.services).value == "new"
     assert invocation.encoded == OUTPUT
 
 
@@ -1150,10 +1148,10 @@ def interrupted_run(
 ) -> BaseException | None:
     """Drive a flow by hand, raise at one effect, before or after it is performed, and return what comes out."""
     flow = stage.invocation(*script).run()
-    perform = partial(_drivers._perform, services=stage.services, report=stage.reported.append)
+    perform = partial(_drivers._perform, services=stage.services)
     effect: Any = flow.send(None)
     for number in range(1_000):
-        assert isinstance(effect, Resume | Continue | Ask | Commit | Rollback)
+        assert isinstance(effect, Continue | Ask | Commit | Rollback)
         try:
             if number != place or after:
                 result = perform(effect)
@@ -1191,7 +1189,19 @@ def test_an_interrupt_at_any_effect(
         assert raised is error
         check_nothing_is_left(stage)
         places += 1
-    assert places == (14 if script is LONG_SCRIPT else 7)
+    assert places == (9 if script is LONG_SCRIPT else 4)
+
+
+@SCRIPTS
+@pytest.mark.parametrize("error", INTERRUPTS, ids=lambda error: type(error).__name__)
+def test_an_interrupt_while_the_guest_runs(stage: Stage, script: tuple[Step, ...], error: BaseException) -> None:
+    """Whichever slice it comes in: the guest is ended, all sessions are rolled back, it is raised again."""
+    for place in range(len(script)):
+        stage.journal.clear()
+        with pytest.raises(type(error)) as caught:
+            stage.run(*script[:place], partial(failing(error), None))
+        assert caught.value is error
+        check_nothing_is_left(stage)
 
 
 @pytest.mark.parametrize("error", INTERRUPTS, ids=lambda error: type(error).__name__)
@@ -1251,7 +1261,7 @@ def test_ctrl_c_between_any_two_instructions(clock: FakeClock, end: Step, answer
         flow = stage.invocation(SET, end).run()
         try:
             sys.settrace(CtrlC(place))
-            drive(flow, stage.services, stage.reported.append)
+            drive(flow, stage.services)
             interrupted = False
         except KeyboardInterrupt:
             pass
@@ -1272,9 +1282,8 @@ def test_outcomes_are_reported_after_they_are_settled(stage: Stage) -> None:
     first = stage.invocation(SET, Completed(OUTPUT))
     second = stage.invocation(GET, Trapped())
     subscribers = (first._subscriber, second._subscriber)
-    services = first._sessions._services
-    flow = dispatch(TITLE, subscribers, "old", Request("r", None, b"{}", None), services)
-    stage.drive(flow, services, lambda outcome: stage.journal.append(("report", type(outcome).__name__)))
+    services = first._services._replace(report=lambda outcome: stage.journal.append(("report", type(outcome).__name__)))
+    stage.drive(dispatch(TITLE, subscribers, "old", Request("r"), services), services)
     assert [event for event in stage.journal if event[0] in ("commit", "rollback", "report", "resume")] == [
         ("resume",), ("commit", "kv"), ("report", "Completed"), ("resume",), ("rollback", "kv"), ("report", "Trapped"),
     ]  # fmt: skip
@@ -1284,11 +1293,10 @@ def test_outcomes_are_reported_after_they_are_settled(stage: Stage) -> None:
 def test_an_interrupt_while_reporting_passes_through(stage: Stage) -> None:
     """The outcome was settled by then: nothing is undone, and the interrupt goes to the caller."""
     invocation = stage.invocation(SET, Completed(OUTPUT))
-    flow = dispatch(
-        TITLE, (invocation._subscriber,), "old", Request("r", None, b"{}", None), invocation._sessions._services
-    )  # fmt: skip
+    services = stage.services._replace(report=failing(KeyboardInterrupt()))
+    flow = dispatch(TITLE, (invocation._subscriber,), "old", Request("r"), services)
     with pytest.raises(KeyboardInterrupt):
-        stage.drive(flow, stage.services, failing(KeyboardInterrupt()))
+        stage.drive(flow, services)
     assert stage.events("commit", "rollback") == [("commit", "kv")]
 
 
@@ -1297,4 +1305,4 @@ def test_effects_say_what_they_carry() -> None:
     session: Any = object()
     assert Ask(session, KvGet(b"k"), 1.0) == Ask(session, KvGet(b"k"), 1.0)
     assert Commit(session, 1.0) != Commit(session, 2.0)
-    assert Resume(session) == Resume(session, None)
+    assert Continue(session, 1.0) == Continue(session, 1.0)

@@ -114,7 +114,7 @@ def test_it_never_waits_for_a_slot(make_host: Callable[..., fb.Host], monkeypatc
     """Where the reserve is used up too, it is SATURATED at once, however much time it had."""
     nest = Nest(make_host, max_concurrent_invocations=1)
     nest.load("inner", "inner", ECHO)
-    monkeypatch.setattr(nest.host._services.slots, "_reserve", 0)
+    monkeypatch.setattr(nest.host._services.slots, "_most_nested", 1)
     nest.act = lambda _: nest.host.dispatch(INNER, "x").outcomes[0]
     nest.run()
     (skipped,) = nest.results

@@ -83,10 +83,10 @@ class SlotsMachine(RuleBasedStateMachine):
     @rule(target=tickets, plugin=st.sampled_from("abcd"), most=st.integers(1, 3), memory=st.integers(1, 3))
     def ask_nested(self, plugin: str, most: int, memory: int) -> Ticket:
         """A nested one waits for nobody, and nobody overtakes it: it has its slot now, or never."""
-        ticket = Ticket(plugin, most, memory * MIB)
+        ticket = Ticket(plugin, most, memory * MIB, is_nested=True)
         fits = self.runs(plugin) < most and self.fits(ticket, INVOCATIONS + RESERVED)
         (self.held if fits else self.given_back).append(ticket)
-        assert self.slots.ask(ticket, nested=True) is fits
+        assert self.slots.ask(ticket) is fits
         return ticket
 
     @rule(ticket=tickets)
@@ -136,8 +136,8 @@ def test_a_nested_ticket_is_told_what_it_lacks() -> None:
     slots = Slots(2, 8 * MIB, reserve=1)
     for plugin in "ab":
         assert slots.ask(Ticket(plugin, 1, 3 * MIB))
-    nested = Ticket("c", 1, 3 * MIB)
-    assert not slots.ask(nested, nested=True)
+    nested = Ticket("c", 1, 3 * MIB, is_nested=True)
+    assert not slots.ask(nested)
     assert slots.lack(nested) == "6 of 8 MiB of guest memory are taken, and the plugin may need 3"
 
 
@@ -230,7 +230,8 @@ def asks(scene: Scene) -> None:
 
 
 def asks_nested(scene: Scene) -> None:
-    scene.slots.ask(scene.ticket, nested=True)
+    scene.ticket.is_nested = True
+    scene.slots.ask(scene.ticket)
 
 
 CASES: Final = {

@@ -6,11 +6,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict
 
 from fuseboard._errors import UsageError
 from fuseboard._invocation import Request
-from fuseboard._nesting import Enclosing
+from fuseboard._nesting import stack_of
 from fuseboard._values import encode_context
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
@@ -58,15 +58,16 @@ class RequestIds:
             return digits[:32]
 
 
-def request_of(
-    hook: str, stack: tuple[Enclosing, ...], clock: Callable[[], float], ids: RequestIds, **about: Unpack[About]
-) -> Request:
+def request_of(hook: str, era: object, clock: Callable[[], float], ids: RequestIds, about: About) -> Request:
     """Return the request of a dispatch; one that is nested has no more time than what is around it.
 
     Raises:
         UsageError: something that was said can't be used.
         HookTypeError: the context can't be written as JSON.
     """
+    stack = stack_of(era)
+    if not about and not stack:
+        return Request(ids.next())
     check_about(about)
     timeout_ms = about.get("timeout_ms")
     deadlines = [one.deadline for one in stack]
@@ -77,6 +78,7 @@ def request_of(
         about.get("scope"),
         encode_context(hook, about.get("context")),
         min(deadlines, default=None),
+        stack,
     )
 
 

@@ -1,11 +1,13 @@
 """The loop that waits on an event loop: it performs a flow's effects as `_drivers` does, and lets other tasks run.
 
 Rules:
-* A guest's first slice runs here; what outlives it, and what isn't known to be quick, moves to a worker thread.
+* A flow runs here, and with it the guests' first slices; what outlives them, and what isn't known to be quick, moves
+  to a worker thread.
 * Coroutines are awaited, until the deadline where there is one; plain methods run on worker threads.
 * A task that is cancelled goes on until its guest has ended, then learns of it. Commit and rollback are carried
   through first, and so is what reports them.
-* Whatever happens, other tasks get their turn every few milliseconds.
+* Whatever happens, other tasks get their turn every few milliseconds: all flows together have one turn in each pass
+  of the loop, which begins with the first of them that comes.
 """
 
 from __future__ import annotations
@@ -14,20 +16,17 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from fuseboard import _core
-from fuseboard._drivers import Abandoned, move_of, throw
-from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Report, Resume, Rollback
+from fuseboard._drivers import Abandoned, throw
+from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Pause, Rollback
 from fuseboard._errors import BackendTimeout
 from fuseboard._functions import is_async
 from fuseboard._sessions import Services
 from fuseboard._threads import Threads
-
-if TYPE_CHECKING:
-    from fuseboard._outcome import Outcome
 
 T = TypeVar("T")
 Step = _core.Completed | _core.Suspended | _core.Running | _core.Trapped
@@ -39,22 +38,40 @@ _log = logging.getLogger("fuseboard")
 
 
 class AsyncDriver:
-    """Drives the flows of one host on the running event loop.
+    """Drives the flows of one host on the running event loop."""
 
-    Attributes:
-        turn_ends: when other tasks must get their turn, on the loop's clock.
-    """
-
-    def __init__(self, services: Services, threads: Threads, report: Callable[[Outcome], None]) -> None:
+    def __init__(self, services: Services, threads: Threads) -> None:
         self.services = services
         self.threads = threads
-        self.report = report
         self.loop = asyncio.get_running_loop()
-        self.turn_ends = self.loop.time() + _TURN_SECONDS
+        self._turn_ends: float | None = None
+        self._is_renewing = False
 
     async def drive(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return what it returns."""
+        if self.is_turn_over():
+            await self.others_turn()
         return await _Drive(self, flow).run()
+
+    def is_turn_over(self) -> bool:
+        """Return whether other tasks must get their turn now. Who comes first after theirs begins a new one."""
+        now = self.loop.time()
+        if self._turn_ends is None:
+            self._turn_ends = now + _TURN_SECONDS
+            return False
+        return now >= self._turn_ends
+
+    async def others_turn(self) -> None:
+        """Let all other tasks have their turn, and wait for one of one's own."""
+        while self.is_turn_over():
+            if not self._is_renewing:
+                self._is_renewing = True
+                self.loop.call_soon(self._renew)
+            await asyncio.sleep(0)
+
+    def _renew(self) -> None:
+        self._is_renewing = False
+        self._turn_ends = None
 
 
 class _Drive(Generic[T]):
@@ -73,10 +90,10 @@ class _Drive(Generic[T]):
 
     async def run(self) -> T:
         """Run the flow to its end."""
-        start: Callable[[], Effect] = partial(self._flow.send, None)
+        thrown: BaseException | None = None
         while True:
             try:
-                return await self._run(start)
+                return await self._run(thrown)
             except GeneratorExit as error:  # the loop is gone: nothing can be awaited any more
                 with contextlib.suppress(Abandoned):
                     self._give_up(error)
@@ -85,11 +102,11 @@ class _Drive(Generic[T]):
                 if inspect.getgeneratorstate(self._flow) == inspect.GEN_CLOSED:
                     self._raise_if_cancelled()
                     raise
-                start = partial(throw, self._flow, error)  # the flow decides, and re-raises what isn't its own
+                thrown = error  # the flow decides, and re-raises what isn't its own
 
-    async def _run(self, start: Callable[[], Effect]) -> T:
+    async def _run(self, thrown: BaseException | None) -> T:
         try:
-            effect = start()
+            effect = self._flow.send(None) if thrown is None else throw(self._flow, thrown)
             while True:
                 effect = self._flow.send(await self._perform(effect))
         except StopIteration as stop:
@@ -104,29 +121,24 @@ class _Drive(Generic[T]):
                 await self._carry_through("commit", work, deadline)
             case Rollback(session, deadline):
                 await self._carry_through("rollback", self._threads.rolled_back(session.rollback), deadline)
-            case Report(outcome):
-                self._driver.report(outcome)
             case _:
                 self._raise_if_cancelled()
-                await self._give_others_a_turn()
+                if self._driver.is_turn_over():
+                    await self._driver.others_turn()
                 return await self._perform_cancellable(effect)
         return None
 
-    async def _perform_cancellable(self, effect: Acquire | Resume | Continue | Open | Ask) -> Any:
+    async def _perform_cancellable(self, effect: Pause | Acquire | Continue | Open | Ask) -> Any:
         match effect:
-            case Acquire():
-                return await self._acquire(effect)
-            case Resume() | Continue():
-                return await self._move_on(effect)
             case Ask(session, call, deadline):
                 return await self._in_time(self._threads.result(partial(session.answer, call, deadline)), deadline)
+            case Continue():
+                return await self._continue(effect)
+            case Acquire():
+                await self._acquire(effect)
             case Open(opening, deadline):
                 return await self._in_time(opening, deadline)
-
-    async def _give_others_a_turn(self) -> None:
-        if self._loop.time() >= self._driver.turn_ends:
-            await asyncio.sleep(0)
-            self._driver.turn_ends = self._loop.time() + _TURN_SECONDS
+        return None
 
     def _raise_if_cancelled(self) -> None:
         if self._cancelled is not None:
@@ -135,19 +147,20 @@ class _Drive(Generic[T]):
 
     # ── the guest ────────────────────────────────────────────────────────────────────────────────
 
-    async def _move_on(self, effect: Resume | Continue) -> Step:
-        move = move_of(effect)
-        if isinstance(effect, Resume) and not effect.execution.starts_detached:
-            return move(slices=1)
-        job = self._threads.run_guest(partial(move, slices=1))
+    async def _continue(self, effect: Continue) -> Step:
+        move = partial(effect.execution.resume, slices=1)
+        job = self._threads.run_guest(move)
         future = asyncio.wrap_future(job)
         try:
-            return await asyncio.shield(future)
+            await asyncio.wait([future], timeout=max(0.0, effect.deadline - self._services.clock()))
         except asyncio.CancelledError:
             effect.execution.interrupt()
             if not job.cancel():
                 await _ended(future)
             raise
+        if job.cancel():  # no thread was free in time: to end it takes none
+            return move()
+        return await future
 
     async def _acquire(self, effect: Acquire) -> None:
         held = self._loop.create_future()

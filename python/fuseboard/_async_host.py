@@ -92,7 +92,7 @@ class AsyncHost(BaseHost):
     async def apply_filter(self, hook: str, value: T, **about: Unpack[About]) -> T: ...
     async def apply_filter(self, hook: Filter[T] | str, value: T, **about: Unpack[About]) -> T:
         """Pass a value through every subscriber of a filter and return the last value, as `Host.apply_filter`."""
-        return (await self._dispatch(self._registry.hook(hook, Filter), value, **about)).value
+        return (await self._dispatch(self._registry.hook(hook, Filter), value, about)).value
 
     @overload
     async def do_action(self, hook: Action[T], value: T, **about: Unpack[About]) -> None: ...
@@ -100,15 +100,15 @@ class AsyncHost(BaseHost):
     async def do_action(self, hook: Action[None] | str, value: Any = None, **about: Unpack[About]) -> None: ...
     async def do_action(self, hook: Action[Any] | str, value: Any = None, **about: Unpack[About]) -> None:
         """Tell every subscriber of an action of an event, as `Host.do_action`."""
-        await self._dispatch(self._registry.hook(hook, Action), value, **about)
+        await self._dispatch(self._registry.hook(hook, Action), value, about)
 
     async def dispatch(self, hook: Filter[T] | Action[T] | str, value: T, **about: Unpack[About]) -> Dispatch[T]:
         """Do what `apply_filter` or `do_action` does, and return what happened too."""
-        return await self._dispatch(self._registry.hook(hook, Filter | Action), value, **about)
+        return await self._dispatch(self._registry.hook(hook, Filter | Action), value, about)
 
     async def invoke(self, slug: str, hook: Filter[T] | Action[T] | str, value: T, **about: Unpack[About]) -> Outcome:
         """Run one plugin on a hook and return its outcome, as `Host.invoke`."""
-        return await self._drive(self._invoke_flow(slug, hook, value, **about))
+        return await self._drive(self._invoke_flow(slug, hook, value, about))
 
     async def aclose(self) -> None:
         """Refuse new work, wait for what runs (bounded by the longest timeout), and let plugins and threads go.
@@ -135,8 +135,8 @@ class AsyncHost(BaseHost):
     ) -> None:
         await self.aclose()
 
-    async def _dispatch(self, hook: Hook, value: T, **about: Unpack[About]) -> Dispatch[T]:
-        flow = self._dispatch_flow(hook, value, **about)
+    async def _dispatch(self, hook: Hook, value: T, about: About) -> Dispatch[T]:
+        flow = self._dispatch_flow(hook, value, about)
         return Dispatch(value) if flow is None else await self._drive(flow)
 
     async def _drive(self, flow: Flow[T]) -> T:
@@ -144,7 +144,7 @@ class AsyncHost(BaseHost):
 
     def _bound_driver(self) -> AsyncDriver:
         if self._driver is None or self._driver.loop.is_closed():
-            self._driver = AsyncDriver(self._services, self._threads, self._report)
+            self._driver = AsyncDriver(self._services, self._threads)
         if self._driver.loop is not asyncio.get_running_loop():
             raise UsageError("this AsyncHost belongs to another event loop; make one in each")
         return self._driver

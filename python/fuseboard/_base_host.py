@@ -7,19 +7,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fuseboard import _core
 from fuseboard._about import About, RequestIds, check_about, request_of
 from fuseboard._breaker import BreakerChange, BreakerPolicy, BreakerState
 from fuseboard._breaker_store import MemoryBreakerStore
 from fuseboard._breakers import Breakers
-from fuseboard._dispatch import dispatch, invoke
+from fuseboard._dispatch import dispatch
 from fuseboard._errors import UsageError
 from fuseboard._fork import Forkable, make_anew, watch
 from fuseboard._functions import is_async
 from fuseboard._hooks import Action, Filter, Hook
-from fuseboard._invocation import Invocation, Request
+from fuseboard._invocation import Invocation
 from fuseboard._limits import MIB, SPEC_OF, Caps, Limit, Limits, ceiling_of
 from fuseboard._loading import Policy
 from fuseboard._nesting import Enclosing, stack_of
@@ -97,7 +97,9 @@ class BaseHost(ABC):
             notify=self._report_breaker,
         )
         slots = Slots(max_concurrent_invocations, max_guest_memory_mb * MIB)
-        self._services = Services(backends_by_kind, self._caps, clock, commit_timeout_ms / 1e3, slots, breakers)
+        self._services = Services(
+            backends_by_kind, self._caps, clock, commit_timeout_ms / 1e3, slots, breakers, self._report
+        )
         self._registry.declare(*hooks)
         watch(self)
 
@@ -135,7 +137,7 @@ class BaseHost(ABC):
 
     # ── the parts of a call ──────────────────────────────────────────────────────────────────────
 
-    def _dispatch_flow(self, hook: Hook, value: T, **about: Unpack[About]) -> Flow[Dispatch[T]] | None:
+    def _dispatch_flow(self, hook: Hook, value: T, about: About) -> Flow[Dispatch[T]] | None:
         """Return the flow of a dispatch, or `None` where nobody subscribes."""
         subscribers = self._registry.subscribers(hook.name)
         if not subscribers:
@@ -143,18 +145,17 @@ class BaseHost(ABC):
             if about:
                 check_about(about)
             return None
-        request = self._request(hook, **about)
-        return dispatch(hook, subscribers, value, request, self._services)
+        services = self._services
+        request = request_of(hook.name, services.slots.era, services.clock, self._request_ids, about)
+        return dispatch(hook, subscribers, value, request, services)
 
-    def _invoke_flow(self, slug: str, hook: Hook | str, value: Any, **about: Unpack[About]) -> Flow[Outcome]:
+    def _invoke_flow(self, slug: str, hook: Hook | str, value: Any, about: About) -> Flow[Outcome]:
         self._running.check_open()
         found = self._registry.hook(hook, Filter | Action)
         subscriber = self._registry.subscriber(slug, found.name)
-        request = self._request(found, **about)
-        return invoke(Invocation(subscriber, request, value, found.encode(value), self._services))
-
-    def _request(self, hook: Hook, **about: Unpack[About]) -> Request:
-        return request_of(hook.name, self._stack(), self._services.clock, self._request_ids, **about)
+        services = self._services
+        request = request_of(found.name, services.slots.era, services.clock, self._request_ids, about)
+        return Invocation(subscriber, request, value, found.encode(value), services).run()
 
     def _stack(self) -> tuple[Enclosing, ...]:
         return stack_of(self._services.slots.era)
@@ -173,13 +174,15 @@ class BaseHost(ABC):
             _log.warning("%s", trap, extra=extra)
         elif not isinstance(outcome, Completed):
             _log.info("%s", outcome)
-        _tell("on_outcome", self._on_outcome, outcome)
+        if self._on_outcome is not None:
+            _tell("on_outcome", self._on_outcome, outcome)
 
     def _report_breaker(self, change: BreakerChange) -> None:
         level = logging.WARNING if change.after is BreakerState.OPEN else logging.INFO
         extra = {name: getattr(change, name) for name in ("plugin", "hook", "scope", "before", "after", "event")}
         _log.log(level, "%s", change, extra=extra)
-        _tell("on_breaker_change", self._on_breaker_change, change)
+        if self._on_breaker_change is not None:
+            _tell("on_breaker_change", self._on_breaker_change, change)
 
     # ── loading ──────────────────────────────────────────────────────────────────────────────────
 
@@ -228,9 +231,7 @@ def _within_memory(ceilings: Limits, max_guest_memory_mb: int) -> Limits:
     return replace(ceilings, memory_limit_mb=most)
 
 
-def _tell(name: str, callback: Callable[[Told], object] | None, what: Told) -> None:
-    if callback is None:
-        return
+def _tell(name: str, callback: Callable[[Told], object], what: Told) -> None:
     try:
         callback(what)
     except Exception:  # noqa: BLE001  the application's callback may raise anything; it is logged

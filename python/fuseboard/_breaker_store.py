@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from threading import Lock
 from typing import Final, Protocol
+
+import msgspec
 
 from fuseboard._breaker import BreakerKey, Counts, Status
 
@@ -24,8 +26,11 @@ _FEW: Final = 1_024
 class BreakerStore(Protocol):
     """Where breakers' states are kept."""
 
-    def status(self, key: BreakerKey, now: float, initial: Callable[[], Status]) -> Status:
-        """Return a breaker's status; where there is none, `initial()` becomes it."""
+    def status(self, key: BreakerKey, now: float) -> Status | None:
+        """Return a breaker's status to an invocation, if there is one."""
+
+    def begin(self, key: BreakerKey, now: float, initial: Status) -> Status:
+        """Give a breaker its first status, and return that; or the one that somebody gave it meanwhile."""
 
     def find(self, key: BreakerKey) -> Status | None:
         """Return a breaker's status, if there is one; to be looked at keeps none alive."""
@@ -55,13 +60,22 @@ class MemoryBreakerStore:
         self._cells: dict[BreakerKey, _Cell] = {}
         self._sweep_above = _FEW
 
-    def status(self, key: BreakerKey, now: float, initial: Callable[[], Status]) -> Status:
-        """Return a breaker's status; where there is none, `initial()` becomes it."""
+    def status(self, key: BreakerKey, now: float) -> Status | None:
+        """Return a breaker's status to an invocation, if there is one."""
         cell = self._cells.get(key)
         if cell is None:
-            cell = self._added(key, now, initial)
+            return None
         cell.asked_at = now
         return cell.status
+
+    def begin(self, key: BreakerKey, now: float, initial: Status) -> Status:
+        """Give a breaker its first status, and return that; or the one that somebody gave it meanwhile."""
+        with self._lock:
+            if len(self._cells) >= self._sweep_above:
+                self._sweep(now)
+            cell = self._cells.setdefault(key, _Cell(initial, self._bucket_seconds))
+            cell.asked_at = now
+            return cell.status
 
     def find(self, key: BreakerKey) -> Status | None:
         """Return a breaker's status, if there is one; to be looked at keeps none alive."""
@@ -83,10 +97,13 @@ class MemoryBreakerStore:
 
     def count(self, key: BreakerKey, status: Status, now: float, *, trapped: bool) -> Counts | None:
         """Count one invocation in where the status is still this one; return what is in the window if it trapped."""
+        cell = self._cells.get(key)
+        if cell is None or cell.status is not status:
+            return None
+        if not trapped and now < cell.until:  # no lock: a race between two threads would cost one count
+            cell.newest.invocations += 1
+            return None
         with self._lock:
-            cell = self._cells.get(key)
-            if cell is None or cell.status is not status:
-                return None
             cell.add(now, trapped=trapped)
             return cell.counts(now) if trapped else None
 
@@ -105,12 +122,6 @@ class MemoryBreakerStore:
         """Take a new lock: who held the old one may not be in this process."""
         self._lock = Lock()
 
-    def _added(self, key: BreakerKey, now: float, initial: Callable[[], Status]) -> _Cell:
-        with self._lock:
-            if len(self._cells) >= self._sweep_above:
-                self._sweep(now)
-            return self._cells.setdefault(key, _Cell(initial(), self._bucket_seconds))
-
     def _sweep(self, now: float) -> None:
         oldest = now - _BUCKETS * self._bucket_seconds
         for key, cell in tuple(self._cells.items()):
@@ -122,23 +133,37 @@ class MemoryBreakerStore:
 class _Cell:
     """A status with its window."""
 
-    __slots__ = ("_bucket_seconds", "_buckets", "asked_at", "status")
+    __slots__ = ("_bucket_seconds", "_buckets", "asked_at", "newest", "status", "until")
 
     def __init__(self, status: Status, bucket_seconds: float) -> None:
         self.status = status
         self.asked_at = math.inf
         self._bucket_seconds = bucket_seconds
-        self._buckets: deque[list[int]] = deque(maxlen=_BUCKETS)
+        self.newest = _Bucket(0)
+        self.until = -math.inf
+        self._buckets: deque[_Bucket] = deque(maxlen=_BUCKETS)
 
     def add(self, now: float, *, trapped: bool) -> None:
-        number = int(now / self._bucket_seconds)
-        if not self._buckets or self._buckets[-1][0] < number:  # whoever looked at the clock earlier may come later
-            self._buckets.append([number, 0, 0])
-        newest = self._buckets[-1]
-        newest[1] += 1
-        newest[2] += trapped
+        if now >= self.until:  # whoever looked at the clock earlier may come later
+            self._begin_bucket(int(now / self._bucket_seconds))
+        self.newest.invocations += 1
+        if trapped:
+            self.newest.traps += 1
 
     def counts(self, now: float) -> Counts:
         oldest = int(now / self._bucket_seconds) - _BUCKETS
-        seen = [bucket for bucket in self._buckets if bucket[0] > oldest]
-        return Counts(sum(bucket[1] for bucket in seen), sum(bucket[2] for bucket in seen))
+        seen = [bucket for bucket in self._buckets if bucket.number > oldest]
+        return Counts(sum(bucket.invocations for bucket in seen), sum(bucket.traps for bucket in seen))
+
+    def _begin_bucket(self, number: int) -> None:
+        self.newest = _Bucket(number)
+        self._buckets.append(self.newest)
+        self.until = (number + 1) * self._bucket_seconds
+
+
+class _Bucket(msgspec.Struct):
+    """A tenth of a window."""
+
+    number: int
+    invocations: int = 0
+    traps: int = 0

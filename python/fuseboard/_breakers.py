@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from fuseboard._breaker import (
     Breaker,
@@ -28,6 +30,8 @@ from fuseboard._hooks import Hook
 if TYPE_CHECKING:
     from fuseboard._plugin import Plugin
 
+_CLOSED: Final = BreakerState.CLOSED
+_HALF_OPEN: Final = BreakerState.HALF_OPEN
 _PROBE_ENDS: Final = {
     True: BreakerEvent.PROBE_TRAPPED,
     False: BreakerEvent.PROBE_COMPLETED,
@@ -35,7 +39,7 @@ _PROBE_ENDS: Final = {
 }
 
 
-class Admission(NamedTuple):
+class Admission(msgspec.Struct, frozen=True):
     """An invocation was let through; without a status, by a plugin that was replaced, of which nothing is counted."""
 
     key: BreakerKey
@@ -82,13 +86,13 @@ class Breakers:
 
         A probe that isn't settled at `lost_at` is taken for lost.
         """
-        if not self._roster.is_loaded(plugin):
-            return Admission(key, None)
         now = self._clock()
-        status = self._store.status(key, now, self._initial)
-        if not self._roster.is_loaded(plugin):  # a reload in between has forgotten the status
+        status = self._store.status(key, now)
+        if status is None and self._roster.is_loaded(plugin):
+            status = self._store.begin(key, now, self._initial())
+        if status is None or not self._roster.is_loaded(plugin):  # a reload in between has forgotten the status
             return Admission(key, None)
-        if status.state is BreakerState.CLOSED:
+        if status.state is _CLOSED:
             return Admission(key, status)
         if now < status.until:
             return None
@@ -104,14 +108,14 @@ class Breakers:
 
     def settle(self, admission: Admission, *, trapped: bool | None) -> None:
         """Say what became of an admitted invocation; `None` for what says nothing about the plugin."""
-        key, status = admission
+        key, status = admission.key, admission.status
         if status is None:
             return
-        if status.state is BreakerState.HALF_OPEN:
+        if status.state is _HALF_OPEN:
             self._move(key, status, _PROBE_ENDS[trapped])
         elif trapped is not None and self._is_watching:
             counts = self._store.count(key, status, self._clock(), trapped=trapped)
-            if trapped and counts is not None and self._policy.is_exceeded(counts):
+            if counts is not None and self._policy.is_exceeded(counts):
                 self._move(key, status, BreakerEvent.TRAPS)
 
     def forget(self, plugin: str) -> None:
@@ -125,7 +129,7 @@ class Breakers:
         self._store.after_fork_in_child()
         for key in self._store.known():
             status = self._store.find(key)
-            if status is not None and status.state is BreakerState.HALF_OPEN:
+            if status is not None and status.state is _HALF_OPEN:
                 self._move(key, status, BreakerEvent.PROBE_RETURNED)
 
     # ── for the operator ─────────────────────────────────────────────────────────────────────────
@@ -179,7 +183,8 @@ class Breakers:
         return Status(BreakerState.CLOSED, next(self._epochs), self._policy.cooldown_seconds)
 
     def _status(self, key: BreakerKey) -> Status:
-        return self._store.status(key, self._clock(), self._initial)
+        now = self._clock()
+        return self._store.status(key, now) or self._store.begin(key, now, self._initial())
 
     def _shown(self, key: BreakerKey) -> Breaker:
         now = self._clock()

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from fuseboard._limits import LIMITS, Limit, Unit
+import msgspec
+
+from fuseboard._limits import LIMITS, Unit
 from fuseboard._outcome import Meters
 
 Ceilings = Mapping[str, tuple[int, Unit]]
@@ -25,33 +27,27 @@ def ceilings_of(limits: tuple[int, ...], functions: Mapping[str, int]) -> Ceilin
     return table | {name: (most, "count") for name, most in functions.items()}
 
 
-class Budget:
+class Budget(msgspec.Struct):
     """Counts what an invocation spends."""
 
-    __slots__ = ("_ceilings", "_spent")
-
-    def __init__(self, ceilings: Ceilings) -> None:
-        self._ceilings = ceilings
-        self._spent: dict[str, int] = {}
+    ceilings: Ceilings
+    spent: dict[str, int] = {}
 
     def charge(self, limit: str, amount: int) -> bool:
         """Spend `amount` of a limit where it fits, and say whether it did. What has no ceiling always fits."""
-        ceiling = self._ceilings.get(limit)
+        ceiling = self.ceilings.get(limit)
         if ceiling is None:
             return True
-        spent = self._spent.get(limit, 0) + amount
+        spent = self.spent.get(limit, 0) + amount
         if spent > ceiling[0]:
             return False
-        self._spent[limit] = spent
+        self.spent[limit] = spent
         return True
 
     def remaining(self, limit: str) -> int:
         """Return what is left of a counted limit, in its unit."""
-        return self._ceilings[limit][0] - self._spent.get(limit, 0)
+        return self.ceilings[limit][0] - self.spent.get(limit, 0)
 
-    def meters(self, *, elapsed_ms: float, fuel: int = 0, memory_bytes: int = 0, fuel_exact: bool = True) -> Meters:
+    def meters(self, elapsed_ms: float, fuel: int = 0, memory_bytes: int = 0, *, fuel_exact: bool = True) -> Meters:
         """Return all meters, given what the core counted."""
-        used: dict[str, float] = {
-            **self._spent, Limit.MEMORY: memory_bytes, Limit.FUEL: fuel, Limit.TIMEOUT: elapsed_ms,
-        }  # fmt: skip
-        return Meters(self._ceilings, used, fuel_exact=fuel_exact)
+        return Meters(self.ceilings, self.spent.copy(), (memory_bytes, fuel, elapsed_ms), fuel_exact)

@@ -126,15 +126,12 @@ class Execution:
         UsageError: it has ended, or waits for an answer, or for none; or it began before a fork of the process.
     """
 
-    @property
-    def starts_detached(self) -> bool:
-        """Whether the next first slice runs without the GIL: the module isn't known to be quick, or the
-        instance holds over 32 MiB.
-        """
     def resume(self, *, slices: int = ...) -> Completed | Suspended | Running | Trapped:
         """Begin, or go on after `Running`.
 
         `slices`: after how many to return `Running`, 2 by default; 1 is the first alone, for who has others to serve.
+        0 is the first alone too, but only where it may run with the GIL held, which takes no longer than a moment: the
+        module is known to be quick, and the instance holds no more than 32 MiB. Else nothing runs.
         """
     def answer(
         self, code: int, head: bytes, body: bytes, *, slices: int = ...
@@ -165,7 +162,7 @@ class Completed:
     def memory_bytes(self) -> int:
         """The most memory held."""
     @property
-    def logs(self) -> list[tuple[int, str]]:
+    def logs(self) -> tuple[tuple[int, str], ...]:
         """Level (0 to 4: debug to critical) and text of each line since the last step."""
 
 @final
@@ -182,7 +179,7 @@ class Suspended:
     def number(self) -> int:
         """The number argument; 0 without one."""
     @property
-    def logs(self) -> list[tuple[int, str]]:
+    def logs(self) -> tuple[tuple[int, str], ...]:
         """As `Completed.logs`."""
 
 @final
@@ -190,7 +187,7 @@ class Running:
     """The slice is over; `resume` goes on."""
 
     @property
-    def logs(self) -> list[tuple[int, str]]:
+    def logs(self) -> tuple[tuple[int, str], ...]:
         """As `Completed.logs`."""
 
 @final
@@ -221,5 +218,5 @@ class Trapped:
     def memory_bytes(self) -> int:
         """The most memory held."""
     @property
-    def logs(self) -> list[tuple[int, str]]:
+    def logs(self) -> tuple[tuple[int, str], ...]:
         """As `Completed.logs`."""

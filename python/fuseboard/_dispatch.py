@@ -1,10 +1,10 @@
-"""One hook across all its subscribers, as a flow: invoke, report, settle, in priority order."""
+"""One hook across all its subscribers, as a flow: invoke and settle, in priority order."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fuseboard._effects import Flow, Report
+from fuseboard._effects import Flow, Pause
 from fuseboard._errors import HookFailed
 from fuseboard._invocation import Invocation, Request
 from fuseboard._outcome import Completed, Dispatch, Outcome
@@ -30,8 +30,10 @@ def dispatch(
     outcomes: list[Outcome] = []
     encoded = hook.encode(value)
     for subscriber in subscribers:
+        if outcomes:
+            yield Pause()
         invocation = Invocation(subscriber, request, value, encoded, services)
-        outcome = yield from invoke(invocation)
+        outcome = yield from invocation.run()
         outcomes.append(outcome)
         if not isinstance(outcome, Completed):
             if hook.fails_closed:
@@ -39,10 +41,3 @@ def dispatch(
         elif outcome.changed:
             value, encoded = outcome.value, invocation.encoded
     return Dispatch(value, tuple(outcomes))
-
-
-def invoke(invocation: Invocation) -> Flow[Outcome]:
-    """Run one invocation, report what became of it, and return that."""
-    outcome = yield from invocation.run()
-    yield Report(outcome)
-    return outcome

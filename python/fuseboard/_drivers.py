@@ -7,43 +7,37 @@ be undone, by further effects, and lets it pass.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Report, Resume, Rollback
-from fuseboard._hostcalls import Reply, Trip
+from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Pause, Rollback
 from fuseboard._sessions import Services
-
-if TYPE_CHECKING:
-    from fuseboard import _core
-    from fuseboard._outcome import Outcome
 
 T = TypeVar("T")
 
 
-def drive(flow: Flow[T], services: Services, report: Callable[[Outcome], None]) -> T:
+def drive(flow: Flow[T], services: Services) -> T:
     """Run a flow to its end on the calling thread and return what it returns."""
-    start = partial(flow.send, None)
+    thrown: BaseException | None = None
     while True:
         try:
-            return _drive(flow, start, services, report)
+            return _drive(flow, thrown, services)
         except Abandoned as abandoned:
             raise abandoned.args[0] from None
         except BaseException as error:
             if inspect.getgeneratorstate(flow) == inspect.GEN_CLOSED:
                 raise
-            start = partial(throw, flow, error)  # Ctrl-C came between two effects: the flow must learn of it
+            thrown = error  # Ctrl-C came between two effects: the flow must learn of it
 
 
-def _drive(flow: Flow[T], start: Callable[[], Effect], services: Services, report: Callable[[Outcome], None]) -> T:
+def _drive(flow: Flow[T], thrown: BaseException | None, services: Services) -> T:
     try:
-        effect = start()
+        effect = flow.send(None) if thrown is None else throw(flow, thrown)
         while True:
             try:
-                result = _perform(effect, services, report)
+                result = _perform(effect, services)
             except BaseException as error:  # noqa: BLE001  the flow decides, and re-raises what isn't its own
                 effect = throw(flow, error)
             else:
@@ -62,36 +56,23 @@ def throw(flow: Flow[T], error: BaseException) -> Effect:
     return flow.throw(Abandoned(error) if isinstance(error, GeneratorExit) else error)
 
 
-def _perform(effect: Effect, services: Services, report: Callable[[Outcome], None]) -> Any:
+def _perform(effect: Effect, services: Services) -> Any:
     match effect:
-        case Resume() | Continue():
-            return move_of(effect)()
         case Ask(session, call, deadline):
             return session.answer(call, deadline)
-        case Acquire():
-            _acquire(effect, services)
+        case Continue(execution):
+            return execution.resume()
         case Commit(session, deadline):
             _check_nothing("commit", session.commit(deadline))  # type: ignore[func-returns-value]
         case Rollback(session):
             _check_nothing("rollback", session.rollback())  # type: ignore[func-returns-value]
-        case Report(outcome):
-            report(outcome)
+        case Acquire():
+            _acquire(effect, services)
         case Open():
             raise TypeError("a backend's session is a coroutine, which a Host doesn't await: use an AsyncHost")
+        case Pause():  # other threads take their turns themselves
+            pass
     return None
-
-
-def move_of(
-    effect: Resume | Continue,
-) -> Callable[..., _core.Completed | _core.Suspended | _core.Running | _core.Trapped]:
-    """Return what moves an effect's guest on."""
-    match effect:
-        case Resume(execution, Reply(code, head, body)):
-            return partial(execution.answer, code, head, body)
-        case Resume(execution, Trip(limit)):
-            return partial(execution.trip, limit)
-        case _:
-            return effect.execution.resume
 
 
 def _acquire(effect: Acquire, services: Services) -> None:

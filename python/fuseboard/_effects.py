@@ -1,8 +1,8 @@
-"""What the flow asks of its driver: the only ways in which an invocation touches the world.
+"""What the flow asks of its driver: the only ways in which an invocation waits.
 
 Rules:
 * The flow yields an effect and is sent its result, or thrown the exception that performing it raised.
-* What can't wait needn't be an effect.
+* What can't wait needn't be an effect: a guest's first slice, of a module that is known to be quick, is none.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from fuseboard._hostcalls import HostCall, Reply, Trip
-from fuseboard._outcome import Outcome
+from fuseboard._hostcalls import HostCall
 
 if TYPE_CHECKING:
     from fuseboard._core import Execution
@@ -25,6 +24,10 @@ else:
 T = TypeVar("T")
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """Let others have their turn, where somebody waits for it. Result: `None`."""
+
+
 class Acquire(msgspec.Struct, frozen=True):
     """Wait until the ticket is held, or the deadline. Result: `None`."""
 
@@ -32,17 +35,11 @@ class Acquire(msgspec.Struct, frozen=True):
     deadline: float
 
 
-class Resume(msgspec.Struct, frozen=True):
-    """Begin the guest, or move it on with the reply that it waits for, or the trip that ends it. Result: a step."""
-
-    execution: Execution
-    reply: Reply | Trip | None = None
-
-
 class Continue(msgspec.Struct, frozen=True):
-    """Move on a guest whose slice was over. Result: a step."""
+    """Move on a guest whose next slice may take milliseconds. Result: a step."""
 
     execution: Execution
+    deadline: float
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -74,11 +71,5 @@ class Rollback(msgspec.Struct, frozen=True):
     deadline: float
 
 
-class Report(msgspec.Struct, frozen=True):
-    """Log a settled outcome and tell the application. Result: `None`."""
-
-    outcome: Outcome
-
-
-Effect = Acquire | Resume | Continue | Open | Ask | Commit | Rollback | Report
+Effect = Pause | Acquire | Continue | Open | Ask | Commit | Rollback
 Flow = Generator[Effect, Any, T]

@@ -142,7 +142,7 @@ class Host(BaseHost):
             HookFailed: a plugin trapped or was skipped, and the filter is declared `on_trap="raise"`.
             UnknownHook, HookTypeError, HostClosed, UsageError: the caller's own mistakes.
         """
-        return self._dispatch(self._registry.hook(hook, Filter), value, **about).value
+        return self._dispatch(self._registry.hook(hook, Filter), value, about).value
 
     @overload
     def do_action(self, hook: Action[T], value: T, **about: Unpack[About]) -> None: ...
@@ -150,11 +150,11 @@ class Host(BaseHost):
     def do_action(self, hook: Action[None] | str, value: Any = None, **about: Unpack[About]) -> None: ...
     def do_action(self, hook: Action[Any] | str, value: Any = None, **about: Unpack[About]) -> None:
         """Tell every subscriber of an action of an event. Arguments and errors are those of `apply_filter`."""
-        self._dispatch(self._registry.hook(hook, Action), value, **about)
+        self._dispatch(self._registry.hook(hook, Action), value, about)
 
     def dispatch(self, hook: Filter[T] | Action[T] | str, value: T, **about: Unpack[About]) -> Dispatch[T]:
         """Do what `apply_filter` or `do_action` does, and return what happened too."""
-        return self._dispatch(self._registry.hook(hook, Filter | Action), value, **about)
+        return self._dispatch(self._registry.hook(hook, Filter | Action), value, about)
 
     def invoke(self, slug: str, hook: Filter[T] | Action[T] | str, value: T, **about: Unpack[About]) -> Outcome:
         """Run one plugin on a hook and return its outcome; a hook that fails closed doesn't raise here.
@@ -163,8 +163,8 @@ class Host(BaseHost):
             UnknownPlugin: there is none of that slug, or it doesn't subscribe to the hook.
             UnknownHook, HookTypeError, HostClosed, UsageError: as for `apply_filter`.
         """
-        flow = self._invoke_flow(slug, hook, value, **about)
-        return self._running.run(lambda: drive(flow, self._services, self._report))
+        flow = self._invoke_flow(slug, hook, value, about)
+        return self._running.run(drive, flow, self._services)
 
     def close(self) -> None:
         """Refuse new work, wait for what runs (bounded by the longest timeout), and let the plugins go.
@@ -184,11 +184,11 @@ class Host(BaseHost):
     ) -> None:
         self.close()
 
-    def _dispatch(self, hook: Hook, value: T, **about: Unpack[About]) -> Dispatch[T]:
-        flow = self._dispatch_flow(hook, value, **about)
+    def _dispatch(self, hook: Hook, value: T, about: About) -> Dispatch[T]:
+        flow = self._dispatch_flow(hook, value, about)
         if flow is None:
             return Dispatch(value)
-        return self._running.run(lambda: drive(flow, self._services, self._report))
+        return self._running.run(drive, flow, self._services)
 
     # ── what is synchronous about it ─────────────────────────────────────────────────────────────
 

@@ -8,6 +8,7 @@ Rules:
 * A trapped invocation leaves nothing: all its sessions are rolled back, however it ends.
 * Order at the end: decode the output, then commit, then `Completed`.
 * Nothing that a guest gives raises out of here: a value that isn't the hook's type is `BAD_OUTPUT`.
+* What most invocations don't need (host calls, a place on the stack) is made when it is needed.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from fuseboard import _core
-from fuseboard._breaker import BreakerKey
 from fuseboard._breakers import Admission
 from fuseboard._budget import Budget
-from fuseboard._effects import Acquire, Continue, Flow, Resume
+from fuseboard._effects import Acquire, Continue, Flow
+from fuseboard._hostcalls import Trip
 from fuseboard._limits import SPEC_OF, Limit
-from fuseboard._nesting import MAX_DEPTH, Enclosing, stack_of
+from fuseboard._nesting import MAX_DEPTH, Enclosing
 from fuseboard._outcome import Cause, Completed, Frame, Outcome, Skipped, SkipReason, Trap, Trapped
 from fuseboard._serving import Serving
 from fuseboard._sessions import MAX_DETAIL, Services, Sessions
@@ -34,10 +35,14 @@ from fuseboard.backends import Identity
 if TYPE_CHECKING:
     from fuseboard._plugin import Subscriber
 
+_Step = _core.Completed | _core.Suspended | _core.Running | _core.Trapped
+_End = _core.Completed | _core.Trapped
+
 _LOG_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+_json: Final = msgspec.json.Encoder()
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """What all invocations of a dispatch share.
 
     Attributes:
@@ -45,20 +50,30 @@ class Request(NamedTuple):
         scope: the tenant, or `None`.
         context: a JSON object.
         deadline: when the dispatch must end, on the services' clock, or `None`.
+        stack: the invocations that it is made inside of, outermost first.
     """
 
     request_id: str
+    scope: str | None = None
+    context: bytes = b"{}"
+    deadline: float | None = None
+    stack: tuple[Enclosing, ...] = ()
+
+
+class _CallInfo(msgspec.Struct, frozen=True, gc=False):
+    """What the guest can know of its call: buffer 5."""
+
+    hook: str
+    request_id: str
     scope: str | None
-    context: bytes
-    deadline: float | None
+    plugin: str
 
 
 class _Fault(NamedTuple):
-    """What becomes a `Trap`, with what the core counted."""
+    """What becomes a `Trap`; where there was no room for the guest, a `Skipped`."""
 
-    cause: Cause
+    cause: str
     detail: str
-    end: _core.Completed | _core.Trapped
 
 
 class Invocation:
@@ -68,88 +83,128 @@ class Invocation:
         encoded: the hook's value as it crosses: what the plugin gets, and once it has completed, what the next gets.
     """
 
+    __slots__ = (
+        "_admission", "_budget", "_changed", "_deadline", "_deadline_shared", "_level", "_plugin", "_request",
+        "_services", "_serving", "_shows_trap", "_started", "_subscriber", "_ticket", "_used_ms", "_value", "encoded",
+    )  # fmt: skip
+
     def __init__(
         self, subscriber: Subscriber, request: Request, value: Any, encoded: bytes, services: Services
     ) -> None:
-        plugin = subscriber.plugin
         self._subscriber = subscriber
-        self._plugin = plugin
-        self._context = request.context
+        self._plugin = plugin = subscriber.plugin
+        self._request = request
         self._value = value
+        self._changed = False
         self.encoded = encoded
         self._services = services
-        self._clock = services.clock
         self._started = services.clock()
         self._deadline = self._started + plugin.timeout_seconds
         self._deadline_shared = request.deadline is not None and request.deadline < self._deadline
         if request.deadline is not None and self._deadline_shared:
             self._deadline = request.deadline
-        self._identity = Identity(plugin.slug, subscriber.hook.name, request.scope, request.request_id, plugin.grants)
         self._budget = Budget(plugin.ceilings)
-        self._sessions = Sessions(self._identity, services)
-        self._serving = Serving(self._identity, self._budget, self._sessions, services, self._deadline)
-        self._ticket = Ticket(plugin.slug, plugin.max_concurrency, plugin.ceilings[Limit.MEMORY][0])
+        self._ticket = Ticket(plugin.slug, plugin.max_concurrency, plugin.memory_bytes)
+        self._serving: Serving | None = None
         self._level: Enclosing | None = None
         self._admission: Admission | None = None
         self._shows_trap: bool | None = None
         self._used_ms = 0.0
 
     def run(self) -> Flow[Outcome]:
-        """Run the plugin and return what became of it. Raises only what isn't the plugin's doing."""
+        """Run the plugin, report what became of it, and return that. Raises only what isn't the plugin's doing."""
         try:
-            return (yield from self._admitted())
+            stack = self._request.stack and tuple(one for one in self._request.stack if not one.has_ended)
+            outcome: Outcome | None = self._refused(stack)
+            if outcome is None and not self._services.slots.ask(self._ticket):
+                outcome = yield from self._without_slot()
+            if outcome is None:
+                outcome = yield from self._run_guest()
         finally:
             try:
                 self._let_go()
             except BaseException:  # an interrupt: what wasn't given back yet must be
                 self._let_go()
                 raise
+        self._services.report(outcome)
+        return outcome
 
-    def _admitted(self) -> Flow[Outcome]:
-        if not self._plugin.enabled:
+    # ── whether it runs ──────────────────────────────────────────────────────────────────────────
+
+    def _refused(self, stack: tuple[Enclosing, ...]) -> Skipped | None:
+        plugin, request, services = self._plugin, self._request, self._services
+        if not plugin.enabled:
             return self._skipped(SkipReason.DISABLED)
-        stack = stack_of(self._services.slots.era)
-        if stack and (problem := self._nesting_problem(stack)):
-            return self._skipped(SkipReason.REENTRANT, problem)
-        if self._clock() >= self._deadline:
+        if stack:
+            self._ticket.is_nested = True
+            if problem := self._nesting_problem(stack):
+                return self._skipped(SkipReason.REENTRANT, problem)
+        if self._started >= self._deadline:
             return self._skipped(SkipReason.DEADLINE)
-        key = BreakerKey(self._plugin.slug, self._subscriber.hook.name, self._identity.scope)
-        self._admission = self._services.breakers.admit(
-            self._plugin, key, self._deadline + self._services.commit_seconds
-        )
-        if self._admission is None:
-            return self._skipped(SkipReason.BREAKER_OPEN)
-        return (yield from self._in_slot(nested=bool(stack)))
+        key = self._subscriber.breaker_key
+        if request.scope is not None:
+            key = key._replace(scope=request.scope)
+        self._admission = services.breakers.admit(plugin, key, self._deadline + services.commit_seconds)
+        return self._skipped(SkipReason.BREAKER_OPEN) if self._admission is None else None
 
     def _nesting_problem(self, stack: tuple[Enclosing, ...]) -> str | None:
         if any(one.plugin == self._plugin.slug for one in stack):
             return "the plugin waits for this dispatch itself"
         return f"{MAX_DEPTH} invocations are inside of each other already" if len(stack) >= MAX_DEPTH else None
 
-    def _in_slot(self, *, nested: bool) -> Flow[Outcome]:
+    def _without_slot(self) -> Flow[Skipped | None]:
         slots = self._services.slots
-        if not slots.ask(self._ticket, nested=nested):
-            if not nested:
-                yield Acquire(self._ticket, self._deadline)
-                self._deadline_shared = True  # by all who waited
-            if not slots.has(self._ticket):
-                return self._skipped(SkipReason.SATURATED, slots.lack(self._ticket))
-        seconds = self._deadline - self._clock()
+        if not self._ticket.is_nested:
+            yield Acquire(self._ticket, self._deadline)
+            self._deadline_shared = True  # by all who waited
+        return None if slots.has(self._ticket) else self._skipped(SkipReason.SATURATED, slots.lack(self._ticket))
+
+    # ── the guest ────────────────────────────────────────────────────────────────────────────────
+
+    def _run_guest(self) -> Flow[Outcome]:
+        seconds = self._deadline - self._services.clock()
         if seconds <= 0:
             return self._skipped(SkipReason.SATURATED, "the slot came too late")
-        return (yield from self._run_guest(seconds))
-
-    def _run_guest(self, seconds: float) -> Flow[Outcome]:
-        call_info = msgspec.json.encode(self._identity.names())
-        execution = self._subscriber.entry.begin(self.encoded, self._context, call_info, seconds)
+        subscriber, request = self._subscriber, self._request
+        call_info = _CallInfo(subscriber.hook.name, request.request_id, request.scope, self._plugin.slug)
+        execution = subscriber.entry.begin(self.encoded, request.context, _json.encode(call_info), seconds)
         self._ticket.execution = execution
         try:
-            end = yield from self._execute(execution)
-            return (yield from self._conclude(end))
+            step = execution.resume(slices=0)
+            while not isinstance(step, (_core.Completed, _core.Trapped)):
+                step = yield from self._next(execution, step)
+            if step.logs:
+                self._log(step)
+            self._used_ms = self._elapsed_ms()  # commit and rollback have their own time
+            fault = self._judged(step)
+            if self._serving is not None:
+                fault = yield from self._end_sessions(self._serving.sessions, fault)
+            return self._completed(step) if fault is None else self._stopped(step, fault)
         except BaseException:
             execution.close()
-            yield from self._sessions.roll_back_for_sure()
+            if self._serving is not None:
+                yield from self._serving.sessions.roll_back_for_sure()
             raise
+
+    def _next(self, execution: _core.Execution, step: _core.Running | _core.Suspended) -> Flow[_Step]:
+        """Do what a guest waits for that has not ended, and move it on."""
+        if step.logs:
+            self._log(step)
+        if isinstance(step, _core.Running):
+            moved: _Step = yield Continue(execution, self._deadline)
+            return moved
+        serving = self._serving or self._begun_serving()
+        reply = yield from serving.serve(step)
+        if isinstance(reply, Trip):
+            return execution.trip(reply.limit, slices=0)
+        return execution.answer(reply.code, reply.head, reply.body, slices=0)
+
+    def _begun_serving(self) -> Serving:
+        """From here on the application's own code may run."""
+        self._level = Enclosing(self._services.slots.era, self._plugin.slug, self._deadline)
+        self._level.enter()
+        self._serving = Serving(self._identity(), self._budget, self._services, self._deadline)
+        return self._serving
 
     def _let_go(self) -> None:
         """Give back what the invocation has of its host's. Doing it twice does no harm."""
@@ -160,94 +215,93 @@ class Invocation:
             self._services.breakers.settle(self._admission, trapped=self._shows_trap)
             self._admission = None
 
-    def _execute(self, execution: _core.Execution) -> Flow[_core.Completed | _core.Trapped]:
-        step = yield Resume(execution)
-        while True:
-            self._log_lines(step.logs)
-            if isinstance(step, _core.Completed | _core.Trapped):
-                return step
-            if isinstance(step, _core.Running):
-                step = yield Continue(execution)
-                continue
-            if self._level is None:  # from here on the application's own code may run
-                self._level = Enclosing(self._services.slots.era, self._plugin.slug, self._deadline)
-                self._level.enter()
-            reply = yield from self._serving.serve(step)
-            step = yield Resume(execution, reply)
+    # ── its end ──────────────────────────────────────────────────────────────────────────────────
 
-    def _conclude(self, end: _core.Completed | _core.Trapped) -> Flow[Outcome]:
-        self._used_ms = self._elapsed_ms()  # commit and rollback have their own time
+    def _judged(self, end: _End) -> _Fault | None:
+        """Decode the output, and return what is wrong with it or with the end."""
         if isinstance(end, _core.Trapped):
-            yield from self._sessions.roll_back()
-            if end.cause == "saturated":
-                return self._skipped(SkipReason.SATURATED, end.detail)
-            return self._trapped(_Fault(Cause(end.cause), end.detail, end))
-        try:
-            value, changed = self._decoded(end.output)
-        except Exception as error:  # noqa: BLE001  a type's own validators may raise anything for a guest's value
-            yield from self._sessions.roll_back()
-            return self._trapped(
-                _Fault(Cause.BAD_OUTPUT, f"the output can't be read: {printable(str(error), MAX_DETAIL)}", end)
-            )
-        refusal = yield from self._sessions.commit()
-        if refusal is not None:
-            yield from self._sessions.roll_back()
-            return self._trapped(_Fault(Cause.COMMIT, refusal, end))
-        self._shows_trap = False
-        meters = self._budget.meters(elapsed_ms=self._used_ms, fuel=end.fuel, memory_bytes=end.memory_bytes)
-        return Completed(
-            **self._identity.names(), elapsed_ms=self._elapsed_ms(), meters=meters, value=value, changed=changed
-        )
-
-    def _decoded(self, output: bytes | None) -> tuple[Any, bool]:
+            return _Fault(end.cause, end.detail)
+        output = end.output
         if not self._subscriber.gives_value:
-            return None, False
-        if output is None or output == self.encoded:
-            return self._value, False
+            self._value = None
+        elif output is not None and output != self.encoded:
+            try:
+                self._decode(output)
+            except Exception as error:  # noqa: BLE001  a type's own validators may raise anything for a guest's value
+                return _Fault(Cause.BAD_OUTPUT, f"the output can't be read: {printable(str(error), MAX_DETAIL)}")
+        return None
+
+    def _decode(self, output: bytes) -> None:
         codec = self._subscriber.hook.codec
         value = codec.decode(output)
         encoded = codec.encode(value)
-        if encoded == self.encoded:  # the same, written otherwise
-            return self._value, False
-        self.encoded = encoded
-        return value, True
+        if encoded != self.encoded:  # else it is the same, written otherwise
+            self._value, self._changed, self.encoded = value, True, encoded
 
-    def _trapped(self, fault: _Fault) -> Trapped:
-        end = fault.end
+    def _end_sessions(self, sessions: Sessions, fault: _Fault | None) -> Flow[_Fault | None]:
+        if fault is None:
+            refusal = yield from sessions.commit()
+            if refusal is None:
+                return None
+            fault = _Fault(Cause.COMMIT, refusal)
+        yield from sessions.roll_back()
+        return fault
+
+    # ── its outcome ──────────────────────────────────────────────────────────────────────────────
+
+    def _completed(self, end: _End) -> Completed[Any]:
+        self._shows_trap = False
+        request = self._request
+        return Completed(
+            plugin=self._plugin.slug,
+            hook=self._subscriber.hook.name,
+            request_id=request.request_id,
+            scope=request.scope,
+            elapsed_ms=self._used_ms if self._serving is None else self._elapsed_ms(),
+            meters=self._budget.meters(self._used_ms, end.fuel, end.memory_bytes),
+            value=self._value,
+            changed=self._changed,
+        )
+
+    def _stopped(self, end: _End, fault: _Fault) -> Trapped | Skipped:
+        if fault.cause == "saturated":
+            return self._skipped(SkipReason.SATURATED, fault.detail)
         ended_early = end if isinstance(end, _core.Trapped) else None
         limit = ended_early and ended_early.limit
-        names, elapsed_ms = self._identity.names(), self._elapsed_ms()
-        meters = self._budget.meters(
-            elapsed_ms=self._used_ms,
-            fuel=end.fuel,
-            memory_bytes=end.memory_bytes,
-            fuel_exact=ended_early is None or ended_early.fuel_exact,
-        )
         is_cut_short = self._deadline_shared and limit == Limit.TIMEOUT
-        if fault.cause is not Cause.COMMIT and not is_cut_short:
+        if fault.cause != Cause.COMMIT and not is_cut_short:
             self._shows_trap = True
+        names, elapsed_ms = self._identity().names(), self._elapsed_ms()
+        fuel_exact = ended_early is None or ended_early.fuel_exact
+        meters = self._budget.meters(self._used_ms, end.fuel, end.memory_bytes, fuel_exact=fuel_exact)
         trap = Trap(
             **names,
             elapsed_ms=elapsed_ms,
             meters=meters,
-            cause=fault.cause,
+            cause=Cause(fault.cause),
             limit=limit and (SPEC_OF[limit].limit if limit in SPEC_OF else limit),
             detail=fault.detail,
             backtrace=tuple(Frame(*frame) for frame in ended_early.backtrace) if ended_early else (),
-            host_call=self._serving.host_call,
-            http_requests=tuple(self._serving.http_requests),
+            host_call=self._serving.host_call if self._serving else None,
+            http_requests=tuple(self._serving.http_requests) if self._serving else (),
             deadline_shared=is_cut_short,
         )
         return Trapped(**names, elapsed_ms=elapsed_ms, meters=meters, trap=trap)
 
     def _skipped(self, reason: SkipReason, detail: str = "") -> Skipped:
         elapsed_ms = self._elapsed_ms()
-        meters = self._budget.meters(elapsed_ms=elapsed_ms)
-        return Skipped(**self._identity.names(), elapsed_ms=elapsed_ms, meters=meters, reason=reason, detail=detail)
+        meters = self._budget.meters(elapsed_ms)
+        names = self._identity().names()
+        return Skipped(**names, elapsed_ms=elapsed_ms, meters=meters, reason=reason, detail=detail)
+
+    def _identity(self) -> Identity:
+        plugin, request = self._plugin, self._request
+        return Identity(plugin.slug, self._subscriber.hook.name, request.scope, request.request_id, plugin.grants)
 
     def _elapsed_ms(self) -> float:
-        return (self._clock() - self._started) * 1e3
+        return (self._services.clock() - self._started) * 1e3
 
-    def _log_lines(self, lines: list[tuple[int, str]]) -> None:
-        for level, text in lines:
-            self._plugin.logger.log(_LOG_LEVELS[level], "%s", text, extra=self._identity.names())
+    def _log(self, step: _Step) -> None:
+        names = self._identity().names()
+        for level, text in step.logs:
+            self._plugin.logger.log(_LOG_LEVELS[level], "%s", text, extra=names)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,9 @@ from fuseboard._errors import GuestFault, LimitTripped
 from fuseboard._limits import Limit, Unit
 
 T = TypeVar("T")
+
+_WATCHED: Final[Mapping[str, int]] = {Limit.MEMORY: 0, Limit.FUEL: 1, Limit.TIMEOUT: 2}
+"""The limits that the core watches, and the places of their meters."""
 
 
 class Cause(StrEnum):
@@ -59,20 +62,29 @@ class Meter(NamedTuple):
 
 
 class Meters(Mapping[str, Meter]):
-    """All meters of an invocation, by the names of their limits; `Limit` members are such names."""
+    """All meters of an invocation, by the names of their limits; `Limit` members are such names.
 
-    __slots__ = ("_ceilings", "_fuel_exact", "_used")
+    A meter is made when it is looked at: most never are.
+    """
+
+    __slots__ = ("_ceilings", "_fuel_exact", "_spent", "_watched")
 
     def __init__(
-        self, ceilings: Mapping[str, tuple[int, Unit]], used: Mapping[str, float], *, fuel_exact: bool = True
+        self,
+        ceilings: Mapping[str, tuple[int, Unit]],
+        spent: Mapping[str, int],
+        watched: tuple[int, int, float] = (0, 0, 0.0),
+        fuel_exact: bool = True,  # noqa: FBT001, FBT002  positional arguments are half as dear
     ) -> None:
         self._ceilings = ceilings
-        self._used = used
+        self._spent = spent
+        self._watched = watched
         self._fuel_exact = fuel_exact
 
     def __getitem__(self, limit: str) -> Meter:
         ceiling, unit = self._ceilings[limit]
-        return Meter(self._used.get(limit, 0), ceiling, unit, exact=self._fuel_exact or limit != Limit.FUEL)
+        used = self._watched[_WATCHED[limit]] if limit in _WATCHED else self._spent.get(limit, 0)
+        return Meter(used, ceiling, unit, exact=self._fuel_exact or limit != Limit.FUEL)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ceilings)

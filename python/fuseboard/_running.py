@@ -6,11 +6,13 @@ it, and removed by one operation.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Coroutine
+from threading import Condition, Lock, get_ident
 from typing import Any, TypeVar
 
+from fuseboard._effects import Flow
 from fuseboard._errors import HostClosed, UsageError
+from fuseboard._sessions import Services
 
 T = TypeVar("T")
 
@@ -24,8 +26,8 @@ class RunningCalls:
 
     def after_fork_in_child(self) -> None:
         """Begin with no calls: those that run, run in the parent."""
-        self._lock = threading.Lock()
-        self._ended = threading.Condition(self._lock)
+        self._lock = Lock()
+        self._ended = Condition(self._lock)
         self._callers: dict[object, object] = {}
 
     def check_open(self) -> None:
@@ -33,20 +35,21 @@ class RunningCalls:
         if self._is_closed:
             raise HostClosed
 
-    def run(self, work: Callable[[], T]) -> T:
-        """Make a call, and return what it gives.
+    def run(self, drive: Callable[[Flow[T], Services], T], flow: Flow[T], services: Services) -> T:
+        """Drive the flow of a call, and return what it gives.
 
         Raises:
             HostClosed: the host is closed.
         """
-        call = object()
         try:
-            self._callers[call] = threading.get_ident()
-            self.check_open()  # not before: closing must see the call, or the call that it is closed
-            return work()
+            self._callers[flow] = get_ident()
+            if self._is_closed:  # not before: closing must see the call, or the call that it is closed
+                raise HostClosed
+            return drive(flow, services)
         finally:
-            self._callers.pop(call, None)
-            self._tell_closing()
+            self._callers.pop(flow, None)
+            if self._is_closed:
+                self._tell_closing()
 
     async def run_async(self, work: Coroutine[Any, Any, T], task: object) -> T:
         """Make a call in a task, and return what it gives. Errors are those of `run`."""
@@ -58,12 +61,12 @@ class RunningCalls:
         finally:
             work.close()  # where it never began
             self._callers.pop(call, None)
-            self._tell_closing()
+            if self._is_closed:
+                self._tell_closing()
 
     def _tell_closing(self) -> None:
-        if self._is_closed:
-            with self._lock:
-                self._ended.notify_all()
+        with self._lock:
+            self._ended.notify_all()
 
     def is_running(self, caller: object) -> bool:
         """Return whether a thread, by its number, or a task is in a call."""
@@ -75,7 +78,7 @@ class RunningCalls:
         Raises:
             UsageError: called from inside of a call: as the caller says, or on a thread that makes one.
         """
-        if is_inside or self.is_running(threading.get_ident()):
+        if is_inside or self.is_running(get_ident()):
             raise UsageError("a host can't be closed from inside of one of its calls: it would wait for itself")
         with self._lock:
             self._is_closed = True

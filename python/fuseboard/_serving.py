@@ -45,16 +45,17 @@ class Serving:
     """Answers one invocation's host calls.
 
     Attributes:
+        sessions: what they have open.
         host_call: the import that is being served, or was when the invocation tripped.
         http_requests: what was sent, as `METHOD URL`.
     """
 
-    def __init__(
-        self, identity: Identity, budget: Budget, sessions: Sessions, services: Services, deadline: float
-    ) -> None:
+    __slots__ = ("_budget", "_deadline", "_identity", "_services", "host_call", "http_requests", "sessions")
+
+    def __init__(self, identity: Identity, budget: Budget, services: Services, deadline: float) -> None:
+        self.sessions = Sessions(identity, services)
         self._identity = identity
         self._budget = budget
-        self._sessions = sessions
         self._services = services
         self._deadline = deadline
         self.host_call: str | None = None
@@ -68,25 +69,22 @@ class Serving:
         try:
             call = HOST_CALLS[step.call].parse(step.parts, step.number)
         except BadRequestError as error:
-            reply: Reply | Trip = error_reply(AnswerCode.BAD_REQUEST, str(error))
+            answer: Answer | Reply | Trip = error_reply(AnswerCode.BAD_REQUEST, str(error))
         else:
-            reply = yield from self._fetch(call) if isinstance(call, HttpRequest) else self._call(call)
-        if not isinstance(reply, Trip):
-            self.host_call = None
-        return reply
+            answer = yield from self._fetch(call) if isinstance(call, HttpRequest) else self._refuse_charge_ask(call)
+        if isinstance(answer, Trip):
+            return answer
+        self.host_call = None
+        return answer if isinstance(answer, Reply) else self._written(answer)
 
-    def _call(self, call: HostCall) -> Flow[Reply | Trip]:
-        answer = yield from self._refuse_charge_ask(call)
-        return answer if isinstance(answer, Reply | Trip) else self._written(answer)
-
-    def _fetch(self, call: HttpRequest) -> Flow[Reply | Trip]:
+    def _fetch(self, call: HttpRequest) -> Flow[Answer | Reply | Trip]:
         for _ in range(1 + MAX_REDIRECTS):
             answer = yield from self._refuse_charge_ask(call)
-            if isinstance(answer, Reply | Trip):
+            if not isinstance(answer, HttpResponse):
                 return answer
             try:
-                if not isinstance(answer, HttpResponse) or (location := answer.location()) is None:
-                    return self._written(answer)
+                if (location := answer.location()) is None:
+                    return answer
                 call = call.redirected(answer.status, location)
             except BadRequestError as error:
                 return error_reply(AnswerCode.BACKEND_FAILED, f"the server redirects: {error}")
@@ -111,7 +109,9 @@ class Serving:
             self.http_requests.append(f"{call.method} {call.url}")
             call = call.with_header("X-Request-ID", self._identity.request_id)
         try:
-            session = yield from self._sessions.of(call.kind, self._deadline)
+            session = self.sessions.get(call.kind)
+            if session is None:
+                session = yield from self.sessions.opened(call.kind, self._deadline)
             answer = yield Ask(session, call, self._deadline)
         except BackendError as error:
             return error_reply(_error_code(error), _as_text(error.reason))

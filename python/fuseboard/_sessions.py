@@ -18,6 +18,7 @@ from fuseboard._effects import Commit, Flow, Open, Rollback
 from fuseboard._errors import BackendError
 from fuseboard._hostcalls import BackendKind
 from fuseboard._limits import Caps
+from fuseboard._outcome import Outcome
 from fuseboard._slots import Slots
 from fuseboard._text import printable
 from fuseboard.backends import Backend, Identity, Session
@@ -38,6 +39,7 @@ class Services(NamedTuple):
         commit_seconds: what a commit may take, outside the invocation's own time.
         slots: who may run now.
         breakers: whom to leave alone.
+        report: told every outcome, once it is settled.
     """
 
     backends: Mapping[BackendKind, Backend]
@@ -46,6 +48,7 @@ class Services(NamedTuple):
     commit_seconds: float
     slots: Slots
     breakers: Breakers
+    report: Callable[[Outcome], None]
 
 
 class Sessions:
@@ -58,15 +61,17 @@ class Sessions:
         self._services = services
         self._open: dict[int, Session] = {}
 
-    def of(self, kind: BackendKind, deadline: float) -> Flow[Session]:
-        """Return the session that serves a kind of host call, opening it at the first."""
+    def get(self, kind: BackendKind) -> Session | None:
+        """Return the session that serves a kind of host call, where it is open."""
+        return self._open.get(id(self._services.backends[kind]))
+
+    def opened(self, kind: BackendKind, deadline: float) -> Flow[Session]:
+        """Open the session that serves a kind of host call."""
         backend = self._services.backends[kind]
-        session = self._open.get(id(backend))
-        if session is None:
-            opened = backend.session(self._identity)
-            if inspect.isawaitable(opened):
-                opened = yield from self._awaited(opened, deadline)
-            session = self._open[id(backend)] = opened
+        session = backend.session(self._identity)
+        if inspect.isawaitable(session):
+            session = yield from self._awaited(session, deadline)
+        self._open[id(backend)] = session
         return session
 
     def _awaited(self, opening: Awaitable[Session], deadline: float) -> Flow[Session]:

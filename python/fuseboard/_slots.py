@@ -17,37 +17,39 @@ import itertools
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from fuseboard._limits import MIB
 
 if TYPE_CHECKING:
     from fuseboard._core import Execution
+else:
+    Execution = Any
 
 RESERVE: Final = 16
 """Slots that only nested invocations get."""
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """One invocation's wish for a slot, waiting or held.
 
     Attributes:
         plugin: the plugin's slug.
         most: how many invocations of the plugin may run at once.
         memory_bytes: the plugin's memory limit.
+        is_nested: whether it is asked for inside of another invocation, which holds a slot already.
         execution: what runs in the slot.
     """
 
-    __slots__ = ("execution", "is_nested", "memory_bytes", "most", "number", "plugin", "wake")
-
-    def __init__(self, plugin: str, most: int, memory_bytes: int) -> None:
-        self.plugin = plugin
-        self.most = most
-        self.memory_bytes = memory_bytes
-        self.number = 0
-        self.is_nested = False
-        self.wake: Callable[[], object] | None = None
-        self.execution: Execution | None = None
+    plugin: str
+    most: int
+    memory_bytes: int
+    is_nested: bool = False
+    number: int = 0
+    wake: Callable[[], object] | None = None
+    execution: Execution | None = None
 
 
 class Slots:
@@ -63,9 +65,9 @@ class Slots:
     """
 
     def __init__(self, invocations: int, memory_bytes: int, reserve: int = RESERVE) -> None:
-        self._invocations = invocations
+        self._most = invocations
+        self._most_nested = invocations + reserve
         self._memory_bytes = memory_bytes
-        self._reserve = reserve
         self._start()
 
     def _start(self) -> None:
@@ -88,16 +90,15 @@ class Slots:
         """How many tickets wait."""
         return sum(map(len, tuple(self._waiting.values())))
 
-    def ask(self, ticket: Ticket, *, nested: bool = False) -> bool:
-        """Ask for a slot and return whether it is held now. If not, it waits, or if `nested`, is refused."""
-        ticket.is_nested = nested
+    def ask(self, ticket: Ticket) -> bool:
+        """Ask for a slot and return whether it is held now. If not, it waits, or if nested, is refused."""
         with self._lock:
             if not self._is_summed:
                 self._sum_up()
-            if (nested or not self._waiting) and self._lack(ticket) is None:
+            if (ticket.is_nested or not self._waiting) and self._fits(ticket):
                 self._hold(ticket)
                 return True
-            if nested:
+            if ticket.is_nested:
                 return False
             ticket.number = next(self._numbers)
             self._waiting.setdefault(ticket.plugin, OrderedDict())[ticket] = None
@@ -151,8 +152,15 @@ class Slots:
 
     # ── with the lock held ───────────────────────────────────────────────────────────────────────
 
+    def _fits(self, ticket: Ticket) -> bool:
+        return (
+            self._running[ticket.plugin] < ticket.most
+            and len(self._held) < (self._most_nested if ticket.is_nested else self._most)
+            and self._memory_held + ticket.memory_bytes <= self._memory_bytes
+        )
+
     def _lack(self, ticket: Ticket) -> str | None:
-        most = self._invocations + self._reserve if ticket.is_nested else self._invocations
+        most = self._most_nested if ticket.is_nested else self._most
         if self._running[ticket.plugin] >= ticket.most:
             return f"the plugin runs {ticket.most} times already, its max_concurrency"
         if len(self._held) >= most:
@@ -171,7 +179,8 @@ class Slots:
             self._leave_queue(ticket)
         self._running[ticket.plugin] += 1
         self._memory_held += ticket.memory_bytes
-        self._wake(ticket)
+        if ticket.wake is not None:
+            self._wake(ticket)
         self._is_summed = True
 
     def _wake(self, ticket: Ticket) -> None:
@@ -191,7 +200,7 @@ class Slots:
             heads = [next(iter(queue)) for queue in self._waiting.values() if queue]
             able = [ticket for ticket in heads if self._running[ticket.plugin] < ticket.most]
             oldest = min(able, key=lambda ticket: ticket.number, default=None)
-            if oldest is None or self._lack(oldest) is not None:
+            if oldest is None or not self._fits(oldest):
                 return
             self._hold(oldest)
 

@@ -90,11 +90,15 @@ def _raw(value: Any) -> bytes:
 
 
 def _msgspec_codec(value_type: Any, decode: Callable[[bytes], Any]) -> Codec:
+    write = msgspec.json.Encoder().encode
+    is_plain = value_type in (str, bool, int)
+
     def encode(value: Any) -> bytes:
+        if is_plain and type(value) is value_type:
+            return write(value)
         encoded = write_json(value)
-        if type(value) is not value_type or value_type not in (str, bool, int):
-            decode(encoded)
-            msgspec.convert(msgspec.to_builtins(value, builtin_types=_WRITTEN_AS_TEXT), value_type)
+        decode(encoded)
+        msgspec.convert(msgspec.to_builtins(value, builtin_types=_WRITTEN_AS_TEXT), value_type)
         return encoded
 
     return Codec(encode, decode)

@@ -172,6 +172,12 @@ impl Entry {
 }
 
 impl Step {
+    /// The step of a guest that wasn't moved.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { kind: StepKind::Running, logs: Vec::new() }
+    }
+
     /// Returns this step with the lines of an earlier one before its own.
     #[must_use]
     pub fn after(mut self, mut earlier: Vec<LogLine>) -> Self {
@@ -337,7 +343,7 @@ impl Turn<'_> {
         self.execution.exchange.cells().slice_started = now;
         let polled = match &mut state.run {
             Some(run) => poll(run),
-            None => return Step { kind: StepKind::Running, logs: Vec::new() },
+            None => return Step::nothing(),
         };
         let kind = match polled {
             Ok(Poll::Pending) => None,

@@ -32,8 +32,11 @@ pub const FIRST_SLICE: Duration = Duration::from_micros(200);
 pub const LATER_SLICE: Duration = Duration::from_millis(5);
 /// A module with a first slice that took longer than this starts detached until it has behaved.
 pub const SLOW_FIRST_SLICE: Duration = Duration::from_micros(500);
-/// So many quick first slices in a row are behaving.
-pub const PROBATION: u32 = 1_000;
+/// So many quick first slices must follow a first slow one. With each slow one that recurs it is twice as many, up
+/// to [`LONGEST_PROBATION`]: a module that the machine interrupted once isn't treated like one that faults pages.
+pub const PROBATION: u32 = 8;
+/// So many quick first slices in a row are behaving, whatever was before.
+pub const LONGEST_PROBATION: u32 = 1_000;
 /// A guest that holds more memory than this starts detached: giving it back takes milliseconds.
 pub const MUCH_MEMORY_BYTES: usize = 32 << 20;
 

@@ -7,7 +7,7 @@ use wasmtime as wt;
 
 use crate::engine::Engine;
 use crate::guest::Guest;
-use crate::limits::{PROBATION, SLOW_FIRST_SLICE};
+use crate::limits::{LONGEST_PROBATION, PROBATION, SLOW_FIRST_SLICE};
 use crate::scan;
 use crate::text::{NAME_BYTES, printable, quoted};
 
@@ -37,8 +37,40 @@ pub struct Module {
     pub(crate) pre: wt::InstancePre<Guest>,
     pub(crate) memory: wt::ModuleExport,
     pub(crate) initialize: Option<wt::ModuleExport>,
-    /// First slices that are still to run detached.
-    detached: AtomicU32,
+    behaviour: Behaviour,
+}
+
+/// How quick a module's first slices were. A race between two threads costs one count.
+struct Behaviour {
+    /// Quick first slices in a row.
+    quick: AtomicU32,
+    /// How many it takes until a driver can keep its lock in the next.
+    needed: AtomicU32,
+}
+
+impl Behaviour {
+    fn unknown() -> Self {
+        Self { quick: AtomicU32::new(0), needed: AtomicU32::new(1) }
+    }
+
+    fn is_quick(&self) -> bool {
+        self.quick.load(Ordering::Relaxed) >= self.needed.load(Ordering::Relaxed)
+    }
+
+    fn took(&self, time: Duration) {
+        if time > SLOW_FIRST_SLICE {
+            let needed = self.needed.load(Ordering::Relaxed);
+            self.needed.store((needed * 2).clamp(PROBATION, LONGEST_PROBATION), Ordering::Relaxed);
+            self.quick.store(0, Ordering::Relaxed);
+            return;
+        }
+        let quick = self.quick.load(Ordering::Relaxed) + 1;
+        if quick < LONGEST_PROBATION {
+            self.quick.store(quick, Ordering::Relaxed);
+        } else {
+            self.needed.store(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Module {
@@ -60,7 +92,7 @@ impl Module {
             return Err("exports no memory".to_owned().into());
         };
         let initialize = compiled.get_export_index("_initialize");
-        Ok(Self { pre, memory, initialize, detached: AtomicU32::new(1) })
+        Ok(Self { pre, memory, initialize, behaviour: Behaviour::unknown() })
     }
 
     /// The names of the ABI's imports that the module uses.
@@ -96,16 +128,12 @@ impl Module {
     /// Whether a driver that holds a lock (Python's GIL) should give it up before the first slice: a first
     /// slice of this module took long, and not enough others have been quick since; or there was none yet.
     pub fn starts_detached(&self) -> bool {
-        self.detached.load(Ordering::Relaxed) > 0
+        !self.behaviour.is_quick()
     }
 
-    /// Takes note of a first slice. A race between two threads costs one count.
+    /// Takes note of a first slice.
     pub(crate) fn first_slice_took(&self, time: Duration) {
-        let left = match self.detached.load(Ordering::Relaxed) {
-            _ if time > SLOW_FIRST_SLICE => PROBATION,
-            left => left.saturating_sub(1),
-        };
-        self.detached.store(left, Ordering::Relaxed);
+        self.behaviour.took(time);
     }
 }
 
@@ -124,4 +152,40 @@ fn audit(module: &wt::Module) -> Vec<String> {
         initialize.is_none_or(|export| export.func().is_some_and(|ty| ty.params().len() + ty.results().len() == 0));
     let problem = r#"exports "_initialize" as something else than a function without parameters and results"#;
     if is_plain { Vec::new() } else { vec![problem.into()] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(behaviour: &Behaviour, quick: u32) -> bool {
+        (0..quick).for_each(|_| behaviour.took(Duration::ZERO));
+        behaviour.is_quick()
+    }
+
+    /// A module isn't known to be quick before its first slice; a slow one takes 8 quick ones, recurring ones more.
+    #[test]
+    fn slow_slices_that_recur_take_longer_to_forget() {
+        let behaviour = Behaviour::unknown();
+        assert!(!behaviour.is_quick());
+        assert!(after(&behaviour, 1));
+        for needed in [8, 16, 32, 64, 128, 256, 512, 1_000, 1_000] {
+            behaviour.took(SLOW_FIRST_SLICE * 2);
+            assert!(!after(&behaviour, needed - 1), "{needed}");
+            if needed < LONGEST_PROBATION {
+                assert!(after(&behaviour, 1), "{needed}");
+            }
+        }
+    }
+
+    /// 1,000 quick slices in a row make up for all that was before.
+    #[test]
+    fn behaving_for_long_is_rewarded() {
+        let behaviour = Behaviour::unknown();
+        (0..20).for_each(|_| behaviour.took(SLOW_FIRST_SLICE * 2));
+        assert!(!after(&behaviour, LONGEST_PROBATION - 1));
+        assert!(after(&behaviour, 1));
+        behaviour.took(SLOW_FIRST_SLICE * 2);
+        assert!(after(&behaviour, PROBATION));
+    }
 }

@@ -1,6 +1,5 @@
 //! `Entry` and `Execution`: where the GIL is kept for the first slice and given up for the others.
 
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use fuseboard_core as core;
@@ -14,7 +13,7 @@ use crate::{InstanceBusy, UsageError};
 /// A day, in seconds: longer than any timeout, short enough to be added to any instant.
 const LONGEST_SECONDS: f64 = 86_400.0;
 /// What a driver that has nobody else to serve asks for: the first slice, and a later one.
-const SLICES: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+const SLICES: u32 = 2;
 
 /// An export with everything that its invocations share.
 #[pyclass(frozen, module = "fuseboard._core")]
@@ -59,24 +58,19 @@ pub struct Execution {
 #[pymethods]
 impl Execution {
     #[pyo3(signature = (*, slices = SLICES))]
-    fn resume(&self, py: Python<'_>, slices: NonZeroU32) -> PyResult<Py<PyAny>> {
+    fn resume(&self, py: Python<'_>, slices: u32) -> PyResult<Py<PyAny>> {
         self.move_on(py, slices, |turn| turn.go_on())
     }
 
     #[pyo3(signature = (code, head, body, *, slices = SLICES))]
-    fn answer(&self, py: Python<'_>, code: i64, head: &[u8], body: &[u8], slices: NonZeroU32) -> PyResult<Py<PyAny>> {
+    fn answer(&self, py: Python<'_>, code: i64, head: &[u8], body: &[u8], slices: u32) -> PyResult<Py<PyAny>> {
         let answer = core::Answer { code, head: head.to_vec(), body: body.to_vec() };
         self.move_on(py, slices, |turn| turn.answer(answer))
     }
 
     #[pyo3(signature = (limit, *, slices = SLICES))]
-    fn trip(&self, py: Python<'_>, limit: String, slices: NonZeroU32) -> PyResult<Py<PyAny>> {
+    fn trip(&self, py: Python<'_>, limit: String, slices: u32) -> PyResult<Py<PyAny>> {
         self.move_on(py, slices, |turn| turn.trip(limit))
-    }
-
-    #[getter]
-    fn starts_detached(&self) -> bool {
-        self.inner.starts_detached()
     }
 
     fn interrupt(&self) {
@@ -101,12 +95,15 @@ impl Execution {
     fn move_on(
         &self,
         py: Python<'_>,
-        slices: NonZeroU32,
+        slices: u32,
         prepare: impl FnOnce(&core::Turn<'_>) -> Result<(), core::MoveError>,
     ) -> PyResult<Py<PyAny>> {
         let turn = self.inner.turn().map_err(misused)?;
         prepare(&turn).map_err(misused)?;
         let starts_detached = !turn.is_fresh() || self.inner.starts_detached();
+        if slices == 0 && starts_detached {
+            return to_python(py, core::Step::nothing());
+        }
         let step = run(py, &turn, slices, starts_detached);
         if self.inner.is_closed() {
             detached(py, || drop(turn));
@@ -116,15 +113,15 @@ impl Execution {
 }
 
 /// Runs the first slice, with the GIL held unless `starts_detached`, and later ones without it: as many slices
-/// as are asked for.
-fn run(py: Python<'_>, turn: &core::Turn<'_>, slices: NonZeroU32, starts_detached: bool) -> core::Step {
+/// as are asked for, but at least one.
+fn run(py: Python<'_>, turn: &core::Turn<'_>, slices: u32, starts_detached: bool) -> core::Step {
     let first = if starts_detached { detached(py, || turn.slice()) } else { turn.slice() };
-    if slices == NonZeroU32::MIN || !matches!(first.kind, core::StepKind::Running) {
+    if slices <= 1 || !matches!(first.kind, core::StepKind::Running) {
         return first;
     }
     py.detach(|| {
         let mut step = first;
-        for _ in 1..slices.get() {
+        for _ in 1..slices {
             if !matches!(step.kind, core::StepKind::Running) {
                 break;
             }

@@ -4,7 +4,6 @@ use fuseboard_core as core;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
-type Log = (u8, String);
 type Frame = (Option<String>, u32, Option<usize>);
 
 /// The guest returned.
@@ -13,7 +12,7 @@ pub struct Completed {
     output: Option<Py<PyBytes>>,
     fuel: u64,
     memory_bytes: usize,
-    logs: Vec<Log>,
+    logs: Py<PyTuple>,
 }
 
 /// The guest waits for an answer.
@@ -22,13 +21,13 @@ pub struct Suspended {
     call: Py<PyString>,
     parts: Py<PyTuple>,
     number: i64,
-    logs: Vec<Log>,
+    logs: Py<PyTuple>,
 }
 
 /// The slice is over.
 #[pyclass(frozen, get_all, module = "fuseboard._core")]
 pub struct Running {
-    logs: Vec<Log>,
+    logs: Py<PyTuple>,
 }
 
 /// The guest was ended.
@@ -41,11 +40,11 @@ pub struct Trapped {
     fuel: u64,
     fuel_exact: bool,
     memory_bytes: usize,
-    logs: Vec<Log>,
+    logs: Py<PyTuple>,
 }
 
 pub(crate) fn to_python(py: Python<'_>, step: core::Step) -> PyResult<Py<PyAny>> {
-    let logs = step.logs.into_iter().map(|line| (line.level, line.text)).collect();
+    let logs = logs(py, step.logs)?;
     match step.kind {
         core::StepKind::Completed(output, usage) => {
             let output = output.map(|bytes| PyBytes::new(py, &bytes).unbind());
@@ -62,7 +61,14 @@ pub(crate) fn to_python(py: Python<'_>, step: core::Step) -> PyResult<Py<PyAny>>
     }
 }
 
-fn trapped(trap: core::Trap, usage: core::Usage, logs: Vec<Log>) -> Trapped {
+fn logs(py: Python<'_>, lines: Vec<core::LogLine>) -> PyResult<Py<PyTuple>> {
+    if lines.is_empty() {
+        return Ok(PyTuple::empty(py).unbind());
+    }
+    Ok(PyTuple::new(py, lines.into_iter().map(|line| (line.level, line.text)))?.unbind())
+}
+
+fn trapped(trap: core::Trap, usage: core::Usage, logs: Py<PyTuple>) -> Trapped {
     Trapped {
         cause: cause_name(trap.cause),
         limit: trap.limit.map(Into::into),
