@@ -4,21 +4,23 @@ PYTHON ?= python3
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fuseboard/target
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .peers
 RUST := Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) $(wildcard crates/*/src/*.rs)
 PACKAGE := pyproject.toml $(wildcard python/fuseboard/*.py* python/fuseboard/*/*.py)
 CHECKED := python tests tools examples benchmarks
 
-.PHONY: run test check wheel soak format clean prerequisites
+.PHONY: run test check wheel bench guard soak format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed  ## set everything up and show the main job
 	@$(BIN)/python examples/cms/main.py
 
-test: check $(VENV)/installed  ## set everything up, check and test
+test: check $(VENV)/installed $(PEERS)/installed  ## set everything up, check and test
 	@echo "→ Rust tests"
 	@cargo test --release --locked --quiet --package fuseboard-core
 	@echo "→ Python tests, against the installed wheel"
 	@$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory guard
 	@echo "✓ everything passed"
 
 check: $(VENV)/installed $(VENV)/developing  ## formatting, lints, types, stubs, generated references
@@ -35,6 +37,13 @@ check: $(VENV)/installed $(VENV)/developing  ## formatting, lints, types, stubs,
 
 wheel: $(VENV)/wheel  ## build the wheel into dist/
 
+bench: $(PEERS)/installed  ## measure beside the peers: one table, and benchmarks/last.json
+	@$(PEERS)/bin/python benchmarks/bench.py $(BENCH)
+
+guard: $(PEERS)/installed  ## fail where a ratio to a peer has grown by a third
+	@echo "→ ratios to the peers, against the baseline"
+	@$(PEERS)/bin/python benchmarks/bench.py --guard calls kernels
+
 soak: $(VENV)/installed $(VENV)/developing  ## the long runs: a million invocations, crowds, siblings, cancellations, reloads
 	@$(BIN)/python benchmarks/soak.py
 
@@ -44,7 +53,7 @@ format: $(VENV)/developing  ## rewrite sources in the house format
 	@$(BIN)/python tools/write_reference.py
 
 clean:  ## remove what was built here; the compiled engine stays in the user's cache
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) $(PEERS) dist
 
 prerequisites:
 	@sh tools/prerequisites.sh $(PYTHON)
@@ -74,4 +83,13 @@ $(VENV)/installed: $(VENV)/wheel
 $(VENV)/developing: $(VENV)/created pyproject.toml
 	@echo "→ tools for checks and tests"
 	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(PEERS)/installed: $(VENV)/wheel pyproject.toml
+	@echo "→ the peers, in an environment of their own: Extism, wasmtime, pluggy"
+	@test -d $(PEERS) || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --upgrade pip
+	@$(PEERS)/bin/python -m pip install --quiet --group bench
+	@$(PEERS)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	@$(PEERS)/bin/python -m pip install --quiet --find-links dist fuseboard
 	@touch $@

@@ -594,13 +594,15 @@ class Crowd:
 def watched(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the numbers of tickets, in the order in which they get their slots; 0 for who didn't wait."""
     served: list[int] = []
-    hold = slots._hold
+    held_if_it_fits = slots._held_if_it_fits
 
-    def noting_hold(ticket: Ticket) -> None:
-        served.append(ticket.number)
-        hold(ticket)
+    def noting(ticket: Ticket) -> bool:
+        is_held = held_if_it_fits(ticket)
+        if is_held:
+            served.append(ticket.number)
+        return is_held
 
-    monkeypatch.setattr(slots, "_hold", noting_hold)
+    monkeypatch.setattr(slots, "_held_if_it_fits", noting)
     return served
 
 

@@ -23,7 +23,7 @@ from fuseboard._invocation import Invocation
 from fuseboard._limits import MIB, SPEC_OF, Caps, Limit, Limits, ceiling_of
 from fuseboard._loading import Policy
 from fuseboard._nesting import Enclosing, stack_of
-from fuseboard._outcome import Completed, Dispatch, Outcome, Trapped
+from fuseboard._outcome import Dispatch, Outcome, Skipped, Trapped
 from fuseboard._registry import Registry
 from fuseboard._running import RunningCalls
 from fuseboard._sessions import Services
@@ -172,7 +172,7 @@ class BaseHost(ABC):
             trap = outcome.trap
             extra = {name: getattr(trap, name) for name in ("limit", "cause", "plugin", "hook", "request_id", "scope")}
             _log.warning("%s", trap, extra=extra)
-        elif not isinstance(outcome, Completed):
+        elif isinstance(outcome, Skipped):
             _log.info("%s", outcome)
         if self._on_outcome is not None:
             _tell("on_outcome", self._on_outcome, outcome)

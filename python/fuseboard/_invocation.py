@@ -83,10 +83,12 @@ class Invocation:
         encoded: the hook's value as it crosses: what the plugin gets, and once it has completed, what the next gets.
     """
 
-    __slots__ = (
-        "_admission", "_budget", "_changed", "_deadline", "_deadline_shared", "_level", "_plugin", "_request",
-        "_services", "_serving", "_shows_trap", "_started", "_subscriber", "_ticket", "_used_ms", "_value", "encoded",
-    )  # fmt: skip
+    _serving: Serving | None = None
+    _level: Enclosing | None = None
+    _admission: Admission | None = None
+    _shows_trap: bool | None = None
+    _changed = False
+    _used_ms = 0.0
 
     def __init__(
         self, subscriber: Subscriber, request: Request, value: Any, encoded: bytes, services: Services
@@ -95,7 +97,6 @@ class Invocation:
         self._plugin = plugin = subscriber.plugin
         self._request = request
         self._value = value
-        self._changed = False
         self.encoded = encoded
         self._services = services
         self._started = services.clock()
@@ -105,11 +106,6 @@ class Invocation:
             self._deadline = request.deadline
         self._budget = Budget(plugin.ceilings)
         self._ticket = Ticket(plugin.slug, plugin.max_concurrency, plugin.memory_bytes)
-        self._serving: Serving | None = None
-        self._level: Enclosing | None = None
-        self._admission: Admission | None = None
-        self._shows_trap: bool | None = None
-        self._used_ms = 0.0
 
     def run(self) -> Flow[Outcome]:
         """Run the plugin, report what became of it, and return that. Raises only what isn't the plugin's doing."""

@@ -95,8 +95,7 @@ class Slots:
         with self._lock:
             if not self._is_summed:
                 self._sum_up()
-            if (ticket.is_nested or not self._waiting) and self._fits(ticket):
-                self._hold(ticket)
+            if (ticket.is_nested or not self._waiting) and self._held_if_it_fits(ticket):
                 return True
             if ticket.is_nested:
                 return False
@@ -152,13 +151,6 @@ class Slots:
 
     # ── with the lock held ───────────────────────────────────────────────────────────────────────
 
-    def _fits(self, ticket: Ticket) -> bool:
-        return (
-            self._running[ticket.plugin] < ticket.most
-            and len(self._held) < (self._most_nested if ticket.is_nested else self._most)
-            and self._memory_held + ticket.memory_bytes <= self._memory_bytes
-        )
-
     def _lack(self, ticket: Ticket) -> str | None:
         most = self._most_nested if ticket.is_nested else self._most
         if self._running[ticket.plugin] >= ticket.most:
@@ -172,7 +164,13 @@ class Slots:
             )
         return None
 
-    def _hold(self, ticket: Ticket) -> None:
+    def _held_if_it_fits(self, ticket: Ticket) -> bool:
+        if (
+            self._running[ticket.plugin] >= ticket.most
+            or len(self._held) >= (self._most_nested if ticket.is_nested else self._most)
+            or self._memory_held + ticket.memory_bytes > self._memory_bytes
+        ):
+            return False
         self._is_summed = False
         self._held[ticket] = None
         if self._waiting:
@@ -182,6 +180,7 @@ class Slots:
         if ticket.wake is not None:
             self._wake(ticket)
         self._is_summed = True
+        return True
 
     def _wake(self, ticket: Ticket) -> None:
         if ticket.wake is not None:
@@ -200,9 +199,8 @@ class Slots:
             heads = [next(iter(queue)) for queue in self._waiting.values() if queue]
             able = [ticket for ticket in heads if self._running[ticket.plugin] < ticket.most]
             oldest = min(able, key=lambda ticket: ticket.number, default=None)
-            if oldest is None or not self._fits(oldest):
+            if oldest is None or not self._held_if_it_fits(oldest):
                 return
-            self._hold(oldest)
 
     def _sum_up(self) -> None:
         for ticket in self._held:
