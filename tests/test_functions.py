@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseboard._errors import BackendError, UsageError
-from fuseboard._functions import Call, Functions, HostFunction, host_function, is_async
+from fuseboard._function_sessions import Functions
+from fuseboard._functions import Call, HostFunction, host_function, is_async
 from fuseboard._grants import Grants
 from fuseboard.backends import AnswerCode, Backend, FunctionCall, FunctionResult, Identity, KvGet
 

@@ -18,7 +18,8 @@ from fuseboard._about import About
 from fuseboard._async_driver import AsyncDriver
 from fuseboard._base_host import BaseHost
 from fuseboard._errors import UsageError
-from fuseboard._functions import AsyncFunctions, HostFunction
+from fuseboard._function_sessions import AsyncFunctions
+from fuseboard._functions import HostFunction
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._loading import GrantsOrWord, TermsArguments
 from fuseboard._outcome import Dispatch, Outcome

@@ -32,7 +32,8 @@ from fuseboard.backends import Backends
 
 if TYPE_CHECKING:
     from fuseboard._effects import Flow
-    from fuseboard._functions import Functions, HostFunction
+    from fuseboard._function_sessions import Functions
+    from fuseboard._functions import HostFunction
     from fuseboard._hostcalls import BackendKind
     from fuseboard._plugin import Plugin
     from fuseboard.backends import Backend

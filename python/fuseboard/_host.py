@@ -18,7 +18,8 @@ from fuseboard._about import About
 from fuseboard._base_host import BaseHost
 from fuseboard._drivers import drive
 from fuseboard._errors import UsageError
-from fuseboard._functions import Functions, HostFunction
+from fuseboard._function_sessions import Functions
+from fuseboard._functions import HostFunction
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._loading import GrantsOrWord, TermsArguments
 from fuseboard._outcome import Dispatch, Outcome

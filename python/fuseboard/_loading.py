@@ -19,7 +19,7 @@ import msgspec
 
 from fuseboard import _core
 from fuseboard._errors import LoadError, ManifestError, ModuleError, ModuleRefused, UsageError, near_miss
-from fuseboard._functions import Functions
+from fuseboard._function_sessions import Functions
 from fuseboard._grants import AS_REQUESTED, CAPABILITIES, Grants, uncovered
 from fuseboard._hooks import Hook
 from fuseboard._hostcalls import HOST_CALLS, BackendKind, function_limit
