@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from fuseboard import _core
 from fuseboard._about import About, RequestIds, check_about, request_of
@@ -195,7 +195,8 @@ class BaseHost(ABC):
         self._services.breakers.forget(slug)
 
     def _by_kind(self, backends: Backends) -> Mapping[BackendKind, Backend]:
-        kinds: dict[BackendKind, Backend | None] = {"http": backends.http, "db": backends.db, "kv": backends.kv}
+        given = {"http": backends.http, "db": backends.db, "kv": backends.kv}
+        kinds = cast("dict[BackendKind, Backend | None]", given)  # the drivers see which kind each method is
         for kind, backend in kinds.items():
             if backend is None:
                 continue

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, assert_type
 
 import fuseboard as fb
+from fuseboard.backends import Answer, HostCall, Identity, KvValue
+from fuseboard.backends.memory import MemoryDb
 
 
 @dataclass
@@ -104,3 +106,24 @@ def mistakes(host: fb.Host) -> None:
     fb.Filter("x", str, on_trap="ignore")  # type: ignore[arg-type]
     fb.Grants(db="all")  # type: ignore[arg-type]
     send_mail(5)  # type: ignore[arg-type, call-arg]
+
+
+class Awaited:
+    """A backend that an `AsyncHost` takes."""
+
+    async def session(self, identity: Identity) -> Awaited:
+        """Return a session."""
+        return self
+
+    async def answer(self, call: HostCall, deadline: float) -> Answer:
+        """Serve a call."""
+        return KvValue(None)
+
+    async def commit(self, deadline: float) -> None:
+        """Make it lasting."""
+
+    async def rollback(self) -> None:
+        """Forget it."""
+
+
+AWAITED = fb.Backends(kv=Awaited(), db=MemoryDb())

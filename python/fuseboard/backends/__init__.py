@@ -19,6 +19,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,6 +50,8 @@ from fuseboard._hostcalls import (
 __all__ = [
     "Answer",
     "AnswerCode",
+    "AsyncBackend",
+    "AsyncSession",
     "Backend",
     "Backends",
     "DbChanged",
@@ -126,13 +129,33 @@ class Backend(Protocol):
         """Return a session for one invocation, without I/O."""
 
 
+class AsyncSession(Protocol):
+    """One invocation's use of a backend under an `AsyncHost`: what a `Session` has, as coroutines."""
+
+    async def answer(self, call: HostCall, deadline: float) -> Answer:
+        """Serve one call, as `Session.answer`."""
+
+    async def commit(self, deadline: float) -> None:
+        """Make the session's writes lasting, as `Session.commit`."""
+
+    async def rollback(self) -> None:
+        """Forget the session's writes, as `Session.rollback`."""
+
+
+class AsyncBackend(Protocol):
+    """A service that plugins can be granted by an `AsyncHost`."""
+
+    def session(self, identity: Identity) -> AsyncSession | Awaitable[AsyncSession]:
+        """Return a session for one invocation, at once or as a coroutine, without I/O."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backends:
     """The services of one host; a plugin that requests one that isn't there fails to load.
 
-    One object may serve as both `db` and `kv`: then both are committed as one.
+    One object may serve as both `db` and `kv`: then both commit as one. Asynchronous ones are for an `AsyncHost`.
     """
 
-    http: Backend | None = None
-    db: Backend | None = None
-    kv: Backend | None = None
+    http: Backend | AsyncBackend | None = None
+    db: Backend | AsyncBackend | None = None
+    kv: Backend | AsyncBackend | None = None
