@@ -680,6 +680,25 @@ def test_the_loop_goes_on_beside_endless_guests(module: bytes) -> None:
     check_goes_on(main)
 
 
+def test_a_guest_that_waits_for_a_thread_trips_in_time() -> None:
+    """With all threads taken for two seconds, an endless guest trips at its deadline and not when its turn comes."""
+    free = threading.Event()
+
+    async def seconds() -> float:
+        async with host_of() as host:
+            await load(host, SPIN, invocation_timeout_ms=50)
+            for _ in range(len(os.sched_getaffinity(0))):
+                host._threads.run_guest(lambda: free.wait(2))
+            began = time.monotonic()
+            outcome = await host.invoke("plugin", TEXT, "x")
+            took = time.monotonic() - began
+            free.set()
+            assert trap_of(outcome).limit == fb.Limit.TIMEOUT
+            return took
+
+    assert 0.05 <= asyncio.run(seconds()) < 1
+
+
 class Quick:
     """An async store that answers at once."""
 

@@ -150,17 +150,16 @@ class _Drive(Generic[T]):
     async def _continue(self, effect: Continue) -> Step:
         move = partial(effect.execution.resume, slices=1)
         job = self._threads.run_guest(move)
-        future = asyncio.wrap_future(job)
         try:
-            await asyncio.wait([future], timeout=max(0.0, effect.deadline - self._services.clock()))
+            await asyncio.wait([asyncio.wrap_future(job)], timeout=max(0.0, effect.deadline - self._services.clock()))
+            if job.cancel():  # its time is over before its turn has come: to end it takes none
+                job = self._threads.end_guest(move)
+            return await asyncio.shield(asyncio.wrap_future(job))
         except asyncio.CancelledError:
             effect.execution.interrupt()
             if not job.cancel():
-                await _ended(future)
+                await _ended(asyncio.wrap_future(job))
             raise
-        if job.cancel():  # no thread was free in time: to end it takes none
-            return move()
-        return await future
 
     async def _acquire(self, effect: Acquire) -> None:
         held = self._loop.create_future()

@@ -4,6 +4,7 @@ Rules:
 * Guests have threads of their own, as many as there are processors: they compute, and more at once would only keep
   the event loop from its turn. A guest goes to the back of the queue after each slice.
 * Work runs in a copy of its caller's context, so that nested dispatches know where they are.
+* A guest whose time is over before its turn has come is ended on a thread of those that end sessions.
 * A call can't be stopped. One that nobody waits for any more keeps its thread until it ends. The ends of sessions
   have threads of their own, so that such calls can't keep a session from its end.
 """
@@ -46,6 +47,10 @@ class Threads:
     def run_guest(self, work: Callable[[], T]) -> Future[T]:
         """Begin to move a guest on, on a thread."""
         return self._guests.submit(work)
+
+    def end_guest(self, work: Callable[[], T]) -> Future[T]:
+        """Begin to move a guest on that is to end at once; it waits for no guest that computes."""
+        return self._ends.submit(work)
 
     async def result(self, work: Callable[[], Any]) -> Any:
         """Await what a coroutine function gives; run a plain one on a thread, and await what it gives, if it can be.
