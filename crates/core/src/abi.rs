@@ -15,7 +15,7 @@ use wasmtime::{Caller, Linker};
 
 use crate::exchange::{Answer, HostCall, Reply};
 use crate::guest::Guest;
-use crate::limits::{BYTE_FUEL, FIRST_SLICE, HOST_CALL_FUEL, IMPORT_FUEL};
+use crate::limits::{BYTE_FUEL, HOST_CALL_FUEL, IMPORT_FUEL};
 use crate::text::printable;
 use crate::trap::{Cause, Ended};
 
@@ -221,8 +221,12 @@ async fn enter(caller: &mut Context<'_>, fuel: u64) -> wt::Result<()> {
     if now >= caller.data().deadline {
         return Err(Ended::out_of_time());
     }
-    let slice_started = caller.data().exchange.cells().slice_started;
-    if now.duration_since(slice_started) > FIRST_SLICE {
+    let exchange = &caller.data().exchange;
+    if exchange.is_interrupted() {
+        return Err(Ended::because(Cause::Interrupted, "interrupted"));
+    }
+    let ends = exchange.cells().slice.ends;
+    if now > ends {
         pulse().await;
     }
     Ok(())

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::limits::{FIRST_SLICE, LATER_SLICE};
+
 /// What a suspended guest asks.
 #[derive(Clone, Debug)]
 pub struct HostCall {
@@ -44,6 +46,28 @@ pub(crate) enum Reply {
     Trip(String),
 }
 
+/// For how long a guest runs at one stretch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slice {
+    pub(crate) started: Instant,
+    /// An import that is entered later gives a pulse.
+    pub(crate) ends: Instant,
+    /// The first since the guest began or was answered: it ends at the first pulse, whenever that comes.
+    pub(crate) is_first: bool,
+}
+
+impl Slice {
+    pub(crate) fn first() -> Self {
+        let started = Instant::now();
+        Self { started, ends: started + FIRST_SLICE, is_first: true }
+    }
+
+    pub(crate) fn later() -> Self {
+        let started = Instant::now();
+        Self { started, ends: started + LATER_SLICE, is_first: false }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Exchange {
     cells: Mutex<Cells>,
@@ -52,7 +76,7 @@ pub(crate) struct Exchange {
 
 #[derive(Debug)]
 pub(crate) struct Cells {
-    pub(crate) slice_started: Instant,
+    pub(crate) slice: Slice,
     pub(crate) call: Option<HostCall>,
     /// What the guest held when it parked.
     pub(crate) memory_bytes: usize,
@@ -61,8 +85,9 @@ pub(crate) struct Cells {
 }
 
 impl Exchange {
-    pub(crate) fn new() -> Self {
-        let cells = Cells { slice_started: Instant::now(), call: None, memory_bytes: 0, reply: None, logs: Vec::new() };
+    pub(crate) fn new(now: Instant) -> Self {
+        let slice = Slice { started: now, ends: now, is_first: true };
+        let cells = Cells { slice, call: None, memory_bytes: 0, reply: None, logs: Vec::new() };
         Self { cells: Mutex::new(cells), interrupted: AtomicBool::new(false) }
     }
 

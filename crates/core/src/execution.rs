@@ -17,10 +17,10 @@ use std::time::Instant;
 
 use wasmtime as wt;
 
-use crate::exchange::{Answer, Exchange, HostCall, LogLine, Reply};
+use crate::exchange::{Answer, Exchange, HostCall, LogLine, Reply, Slice};
 use crate::fork;
 use crate::guest::{Buffers, Guest};
-use crate::limits::{Caps, LATER_SLICE, Limits, MUCH_MEMORY_BYTES, PULSE_FUEL};
+use crate::limits::{Caps, Limits, MUCH_MEMORY_BYTES, PULSE_FUEL};
 use crate::memory::MemoryMeter;
 use crate::module::{Module, ModuleError};
 use crate::trap::{Cause, Ended, Trap};
@@ -138,7 +138,7 @@ impl Entry {
 
     /// Prepares an execution; nothing runs before its first slice.
     pub fn begin(&self, input: Input, deadline: Instant) -> Execution {
-        let exchange = Arc::new(Exchange::new());
+        let exchange = Arc::new(Exchange::new(deadline));
         let guest = Guest {
             deadline,
             meter: MemoryMeter::new(self.limits.memory_bytes),
@@ -314,33 +314,17 @@ impl Turn<'_> {
     pub fn slice(&self) -> Step {
         let mut state = self.execution.state();
         if std::mem::replace(&mut state.fresh, false) {
-            self.first_slice(&mut state)
+            let slice = Slice::first();
+            let step = self.run_for(&mut state, slice);
+            self.execution.module.first_slice_took(slice.started.elapsed());
+            step
         } else {
-            self.later_slice(&mut state)
+            self.run_for(&mut state, Slice::later())
         }
     }
 
-    fn first_slice(&self, state: &mut State) -> Step {
-        let started = Instant::now();
-        let step = self.poll_once(state, started);
-        self.execution.module.first_slice_took(started.elapsed());
-        step
-    }
-
-    fn later_slice(&self, state: &mut State) -> Step {
-        let started = Instant::now();
-        let mut logs = Vec::new();
-        loop {
-            let step = self.poll_once(state, Instant::now()).after(logs);
-            if !matches!(step.kind, StepKind::Running) || started.elapsed() >= LATER_SLICE {
-                return step;
-            }
-            logs = step.logs;
-        }
-    }
-
-    fn poll_once(&self, state: &mut State, now: Instant) -> Step {
-        self.execution.exchange.cells().slice_started = now;
+    fn run_for(&self, state: &mut State, slice: Slice) -> Step {
+        self.execution.exchange.cells().slice = slice;
         let polled = match &mut state.run {
             Some(run) => poll(run),
             None => return Step::nothing(),
@@ -416,8 +400,8 @@ async fn call(store: &mut wt::Store<Guest>, module: &Module, export: wt::ModuleE
     Ok(())
 }
 
-/// Looks at interrupt and deadline each time the guest is resumed. An answered guest goes on: its
-/// import looks at the clock itself, where the trap has a backtrace.
+/// Looks at interrupt, deadline and the end of the slice at each pulse. An answered guest goes on: its import
+/// looks at the clock itself, where the trap has a backtrace.
 struct Watched<F> {
     call: F,
     exchange: Arc<Exchange>,
@@ -428,13 +412,26 @@ impl<F: Future<Output = wt::Result<()>> + Unpin> Future for Watched<F> {
     type Output = wt::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.exchange.is_interrupted() {
-            return Poll::Ready(Err(Ended::because(Cause::Interrupted, "interrupted")));
+        let (slice, is_answered) = {
+            let cells = self.exchange.cells();
+            (cells.slice, cells.reply.is_some())
+        };
+        let mut now = slice.started;
+        loop {
+            if self.exchange.is_interrupted() {
+                return Poll::Ready(Err(Ended::because(Cause::Interrupted, "interrupted")));
+            }
+            if now >= self.deadline && !is_answered {
+                return Poll::Ready(Err(Ended::out_of_time()));
+            }
+            let polled = Pin::new(&mut self.call).poll(context);
+            if polled.is_ready() || slice.is_first || self.exchange.cells().call.is_some() {
+                return polled;
+            }
+            now = Instant::now();
+            if now >= slice.ends {
+                return Poll::Pending;
+            }
         }
-        let is_answered = self.exchange.cells().reply.is_some();
-        if !is_answered && Instant::now() >= self.deadline {
-            return Poll::Ready(Err(Ended::out_of_time()));
-        }
-        Pin::new(&mut self.call).poll(context)
     }
 }
