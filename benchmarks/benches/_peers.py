@@ -55,6 +55,17 @@ def extism_fresh(wasm: bytes) -> Call:
     return lambda value: extism.Plugin(compiled).call("run", value)
 
 
+def extism_timed(wasm: bytes, timeout_ms: int) -> Callable[[], Call]:
+    """Return what makes a plugin with this timeout, from one that is compiled."""
+    compiled = CompiledPlugin({"wasm": [{"data": wasm}], "timeout_ms": timeout_ms}, functions=[])
+
+    def make() -> Call:
+        plugin = extism.Plugin(compiled)
+        return lambda value: plugin.call("run", value)
+
+    return make
+
+
 def extism_function(name: str, function: Call) -> object:
     """Return a host function with an explicit signature, which costs less than one from annotations."""
     pointer = [extism.ValType.PTR]
