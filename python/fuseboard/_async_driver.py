@@ -47,11 +47,9 @@ class AsyncDriver:
         self._turn_ends: float | None = None
         self._is_renewing = False
 
-    async def drive(self, flow: Flow[T]) -> T:
-        """Run a flow to its end and return what it returns."""
-        if self.is_turn_over():
-            await self.others_turn()
-        return await _Drive(self, flow).run()
+    def drive(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
+        """Return a coroutine that runs a flow to its end and returns what it returns."""
+        return _Drive(self, flow).run()
 
     def is_turn_over(self) -> bool:
         """Return whether other tasks must get their turn now. Who comes first after theirs begins a new one."""
@@ -90,6 +88,8 @@ class _Drive(Generic[T]):
 
     async def run(self) -> T:
         """Run the flow to its end."""
+        if self._driver.is_turn_over():
+            await self._driver.others_turn()
         thrown: BaseException | None = None
         while True:
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -140,8 +140,8 @@ class AsyncHost(BaseHost):
         flow = self._dispatch_flow(hook, value, about)
         return Dispatch(value) if flow is None else await self._drive(flow)
 
-    async def _drive(self, flow: Flow[T]) -> T:
-        return await self._running.run_async(self._bound_driver().drive(flow), asyncio.current_task())
+    def _drive(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
+        return self._running.run_async(self._bound_driver().drive(flow), asyncio.current_task())
 
     def _bound_driver(self) -> AsyncDriver:
         if self._driver is None or self._driver.loop.is_closed():
