@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,19 @@ def _event_loops_go_on() -> Iterator[None]:
     blocked.clear()
     yield
     assert not blocked, f"the event loop was held up: {blocked}"
+
+
+@pytest.fixture
+def _crowded() -> Iterator[None]:
+    """Have Python change threads after microseconds, so that what isn't atomic is seen half-done.
+
+    How soon the event loop gets its turn in such a crowd isn't judged.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+    blocked.clear()
 
 
 @pytest.fixture(params=DRIVERS, scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,7 @@ import pytest
 
 import fuseboard as fb
 from conftest import CRASH, ECHO, NOTED, SILENT, SMALL, SPIN, TEXT, FakeClock, guest, manifest, shows, writes
-from drivers import awaited, blocked
+from drivers import awaited
 from fuseboard import _loading
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryKv
@@ -132,19 +131,6 @@ def holder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Holder]:
     monkeypatch.setattr(_loading, "load", holder)
     yield holder
     holder.go_on.set()
-
-
-@pytest.fixture
-def _crowded() -> Iterator[None]:
-    """Have Python change threads after microseconds, so that what isn't atomic is seen half-done.
-
-    How soon the event loop gets its turn in such a crowd isn't judged.
-    """
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
-    blocked.clear()
 
 
 def plugins(happened: fb.Dispatch[Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
@@ -12,12 +11,11 @@ import pytest
 
 import fuseboard as fb
 from conftest import FakeClock, guest, manifest, shows
-from drivers import blocked
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryDb, MemoryKv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     MakeHost = Callable[..., fb.Host]
 
@@ -90,19 +88,6 @@ class Site:
         for _ in range(5):
             assert isinstance(self.host.invoke(slug, hook, BAD, scope=scope), fb.Trapped)
         assert self.host.breakers.get(slug, hook.name, scope).state is OPEN
-
-
-@pytest.fixture
-def _crowded() -> Iterator[None]:
-    """Have Python change threads after microseconds, so that what isn't atomic is seen half-done.
-
-    How soon the event loop gets its turn in such a crowd isn't judged.
-    """
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
-    blocked.clear()
 
 
 def rows(outcome: fb.Outcome) -> int:
