@@ -937,6 +937,35 @@ def test_many_threads_on_few_slots(load: Callable[..., fb.Host]) -> None:
             assert set(results) == {(f"{number}a", "Completed")}
 
 
+@only_sync
+def test_other_threads_have_their_turns_beside_one_that_only_dispatches(load: Callable[..., fb.Host]) -> None:
+    """In half a second, 100 turns, another thread has at least every tenth: nothing begins its wait anew each time."""
+    host = load(ECHO)
+    host.apply_filter("text", "x")
+    has_ended = threading.Event()
+
+    def turns() -> int:
+        """Return how often this thread had to wait for over a millisecond: as often as it has had a turn."""
+        count, last = 0, time.perf_counter()
+        while not has_ended.is_set():
+            now = time.perf_counter()
+            count += now - last > 0.001
+            last = now
+        return count
+
+    def turns_beside() -> int:
+        has_ended.clear()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(turns)
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until:
+                host.apply_filter("text", "x")
+            has_ended.set()
+            return other.result(10)
+
+    assert max(turns_beside() for _ in range(3)) >= 10
+
+
 def test_hosts_are_apart(make_host: Callable[..., fb.Host]) -> None:
     """What is declared and loaded in one host is nothing to another."""
     first, second = make_host(), make_host(fb.Filter("own", str), ceilings=SMALL)

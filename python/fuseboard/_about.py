@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import re
 import sys
@@ -14,7 +16,8 @@ from fuseboard._nesting import stack_of
 from fuseboard._values import encode_context
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
-_FETCHED_AT_ONCE: Final = 256
+_DRAWN_AT_ONCE: Final = 256
+_SEED_BYTES: Final = 32
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
@@ -37,24 +40,28 @@ class About(TypedDict, total=False):
 class RequestIds:
     """Makes request ids of 128 random bits.
 
-    The bits of many are fetched at once. Fetching them gives the GIL up for a moment, too short for whoever waits for
-    it to take it: a thread that did so at each dispatch could keep the others waiting for seconds.
+    The bits of many are drawn at once from a seed of the system's, by SHAKE128. Asking the system each time would give
+    the GIL up for a moment, too short for whoever waits for it to take it, and begin their wait anew: a thread that
+    asked every few milliseconds could keep the others waiting for seconds.
     """
 
     def __init__(self) -> None:
         self.after_fork_in_child()
 
     def after_fork_in_child(self) -> None:
-        """Forget what was fetched: the parent uses it."""
-        self._fetched: list[str] = []
+        """Take another seed: the parent goes on with the old one."""
+        self._seed = os.urandom(_SEED_BYTES)
+        self._batches = itertools.count()
+        self._drawn: list[str] = []
 
     def next(self) -> str:
         """Return an id, in hex."""
         try:
-            return self._fetched.pop()
+            return self._drawn.pop()
         except IndexError:
-            digits = os.urandom(16 * _FETCHED_AT_ONCE).hex()
-            self._fetched = [digits[place : place + 32] for place in range(32, len(digits), 32)]
+            batch = next(self._batches).to_bytes(_SEED_BYTES, "little")
+            digits = hashlib.shake_128(self._seed + batch).hexdigest(16 * _DRAWN_AT_ONCE)
+            self._drawn = [digits[place : place + 32] for place in range(32, len(digits), 32)]
             return digits[:32]
 
 
