@@ -16,10 +16,11 @@ from extism.extism import (  # type: ignore[import-not-found,import-untyped,unus
 
 
 def loader(job: Job) -> Callable[[bytes], object]:
-    """Return what makes a plugin of a module."""
+    """Return what makes a plugin of a module, or compiles it for plugins."""
     os.environ["EXTISM_CACHE_CONFIG"] = job.cache_config
     functions = [_stub(each) for each in job.imports]
-    return lambda wasm: extism.Plugin(wasm, functions=functions)
+    make = CompiledPlugin if job.is_only_compiled else extism.Plugin
+    return lambda wasm: make(wasm, functions=functions)
 
 
 def caller(job: Job, hold: Callable[[], object]) -> Call:

@@ -10,8 +10,6 @@ from benchmarks.benches._footprint_child import HELD, Call, Job
 
 import fuseboard as fb
 
-SLOTS: Final = 64
-"""What a host has unless it is told otherwise."""
 _TIMEOUT_MS: Final = 10_000
 
 logging.getLogger("fuseboard").setLevel(logging.CRITICAL)
@@ -26,13 +24,13 @@ def loader(job: Job) -> Callable[[bytes], object]:
 def caller(job: Job, hold: Callable[[], object]) -> Call:
     """Return calls of one plugin, each fresh and behind all limits; its memory is limited to what the job touches."""
     host = _host(job, hold)
-    plugin = _load(host, job, job.wasm, "guest", max_concurrency=SLOTS, limits=_limits(job))
+    plugin = _load(host, job, job.wasm, "guest", max_concurrency=job.count, limits=_limits(job))
     hook = job.manifest["hooks"][0]["name"]
 
     def call(value: bytes) -> bytes | None:
         match host.invoke(plugin.slug, hook, value):
-            case fb.Completed(output=output):
-                return output
+            case fb.Completed(value=result):
+                return bytes(result)
             case fb.Trapped():
                 return None
             case skipped:

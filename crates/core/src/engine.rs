@@ -12,7 +12,9 @@ use crate::limits::{GROW_PAGE_FUEL, TABLE_ELEMENTS, TABLES};
 
 const WASM_STACK_BYTES: usize = 256 << 10;
 const FIBER_STACK_BYTES: usize = 512 << 10;
-const KEEP_RESIDENT_BYTES: usize = 1 << 20;
+/// What a slot keeps of its pages for the next instance. All slots' together are to stay well below 100 MB: they are
+/// nobody's memory limit.
+const KEEP_RESIDENT_BYTES: usize = 512 << 10;
 /// What a memory without a pool reserves to grow into before it moves.
 const GROWTH_BYTES: u64 = 8 << 20;
 const BACKTRACE_FRAMES: usize = 32;
