@@ -87,6 +87,7 @@ class Invocation:
     _level: Enclosing | None = None
     _admission: Admission | None = None
     _shows_trap: bool | None = None
+    _asks = False
     _changed = False
     _used_ms = 0.0
 
@@ -112,8 +113,10 @@ class Invocation:
         try:
             stack = self._request.stack and tuple(one for one in self._request.stack if not one.has_ended)
             outcome: Outcome | None = self._refused(stack)
-            if outcome is None and not self._services.slots.ask(self._ticket):
-                outcome = yield from self._without_slot()
+            if outcome is None:
+                self._asks = True
+                if not self._services.slots.ask(self._ticket):
+                    outcome = yield from self._without_slot()
             if outcome is None:
                 outcome = yield from self._run_guest()
         finally:
@@ -206,7 +209,8 @@ class Invocation:
         """Give back what the invocation has of its host's. Doing it twice does no harm."""
         if self._level is not None:
             self._level.leave()
-        self._services.slots.give_back(self._ticket)
+        if self._asks:
+            self._services.slots.give_back(self._ticket)
         if self._admission is not None:
             self._services.breakers.settle(self._admission, trapped=self._shows_trap)
             self._admission = None
