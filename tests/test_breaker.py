@@ -67,7 +67,7 @@ def breakers_of(
 
 def run(breakers: Breakers, *, trapped: bool | None, key: BreakerKey = KEY) -> bool:
     """Have a breaker see one invocation, and return whether it was let through."""
-    admission = breakers.admit(PLUGIN, key, math.inf)
+    admission = breakers.admit(PLUGIN, key, breakers._clock(), math.inf)
     if admission is not None:
         breakers.settle(admission, trapped=trapped)
     return admission is not None
@@ -140,7 +140,7 @@ class BreakersMachine(RuleBasedStateMachine):
     def admit(self, key: BreakerKey, patience: int) -> Any:
         """A closed breaker lets all through; another one lets one through when its time has come."""
         model, now = self.models[key], self.clock.now
-        admission = self.breakers.admit(PLUGIN, key, now + patience)
+        admission = self.breakers.admit(PLUGIN, key, now, now + patience)
         if model.state is not CLOSED:
             assert (admission is not None) is (now >= model.until)
             if admission is None:
@@ -288,7 +288,7 @@ def brought_to(state: BreakerState, clock: FakeClock) -> tuple[Breakers, Admissi
     if state is not CLOSED:
         run(breakers, trapped=True)
         clock.advance(30)
-    probe = breakers.admit(PLUGIN, KEY, clock.now) if state is HALF_OPEN else None
+    probe = breakers.admit(PLUGIN, KEY, clock.now, clock.now) if state is HALF_OPEN else None
     told.clear()
     return breakers, probe, told
 
@@ -306,7 +306,7 @@ def test_every_pair_of_the_table_can_happen(clock: FakeClock, before: BreakerSta
     else:
         causes: dict[Event, Callable[[], object]] = {
             Event.TRAPS: lambda: run(breakers, trapped=True),
-            Event.PROBE: lambda: breakers.admit(PLUGIN, KEY, math.inf),
+            Event.PROBE: lambda: breakers.admit(PLUGIN, KEY, breakers._clock(), math.inf),
             Event.OPERATOR_OPENED: lambda: breakers.open(*KEY),
             Event.OPERATOR_CLOSED: lambda: breakers.close(*KEY),
             Event.RESET: lambda: breakers.reset(*KEY),
@@ -529,7 +529,11 @@ def test_scopes_come_while_others_are_dropped(clock: FakeClock, monkeypatch: pyt
         def asked_at(self) -> float:
             if breakers._store._lock.locked() and len(others) < 100:  # type: ignore[attr-defined]
                 key = KEY._replace(scope=f"meanwhile-{len(others)}")
-                others.append(threading.Thread(target=lambda: admissions.append(breakers.admit(PLUGIN, key, math.inf))))
+                others.append(
+                    threading.Thread(
+                        target=lambda: admissions.append(breakers.admit(PLUGIN, key, breakers._clock(), math.inf))
+                    )
+                )
                 others[-1].start()
                 others[-1].join(0.01)
             return self.last
@@ -554,7 +558,7 @@ def test_scopes_come_while_others_are_dropped(clock: FakeClock, monkeypatch: pyt
 def test_what_runs_while_others_are_dropped_counts(clock: FakeClock) -> None:
     """An invocation that takes long isn't forgotten for it, however many scopes come and go meanwhile."""
     breakers = breakers_of(clock)
-    admission = breakers.admit(PLUGIN, KEY, math.inf)
+    admission = breakers.admit(PLUGIN, KEY, breakers._clock(), math.inf)
     for number in range(3_000):
         run(breakers, trapped=False, key=KEY._replace(scope=f"scope-{number}"))
     assert admission is not None
@@ -572,7 +576,7 @@ def test_many_threads_have_one_probe(clock: FakeClock) -> None:
 
     def ask() -> Admission | None:
         barrier.wait(10)
-        return breakers.admit(PLUGIN, KEY, math.inf)
+        return breakers.admit(PLUGIN, KEY, breakers._clock(), math.inf)
 
     with ThreadPoolExecutor(8) as pool:
         for _ in range(100):

@@ -27,6 +27,8 @@ MEMORY_BYTES: Final = 64 << 20
 FUEL: Final = 50_000_000
 TIMEOUT_MS: Final = 250
 _PAGE_BYTES: Final = 65536
+_RESERVED_BYTES: Final = 256 << 20
+"""What Fuseboard reserves for a guest's memory, by the default ceiling."""
 _PROJECT: Final = "fuseboard-benchmarks"
 
 # ── Extism ───────────────────────────────────────────────────────────────────────────────────────
@@ -119,9 +121,14 @@ class _Instance:
 class _Linked:
     """A module with its imports resolved, for any number of instances."""
 
-    def __init__(self, wasm: bytes, *, consume_fuel: bool = False) -> None:
+    def __init__(self, wasm: bytes, *, consume_fuel: bool = False, is_checked_by_code: bool = False) -> None:
         config = wasmtime.Config()
         config.consume_fuel = consume_fuel
+        if is_checked_by_code:
+            config.signals_based_traps = False
+            config.memory_guard_size = 0
+            config.memory_reservation = _RESERVED_BYTES
+            config.memory_may_move = False
         self.engine = wasmtime.Engine(config)
         module = wasmtime.Module(self.engine, wasm)
         self._ready = wasmtime.Linker(self.engine).instantiate_pre(module)
@@ -140,9 +147,13 @@ def wasmtime_warm(wasm: bytes) -> Call:
     return _Linked(wasm).instance().call
 
 
-def wasmtime_limited(wasm: bytes, fuel: int = FUEL) -> Call:
-    """Return calls of one instance with a limit of memory, and its fuel filled up before each."""
-    instance = _Linked(wasm, consume_fuel=True).instance(is_limited=True)
+def wasmtime_limited(wasm: bytes, fuel: int = FUEL, *, is_checked_by_code: bool = False) -> Call:
+    """Return calls of one instance with a limit of memory, and its fuel filled up before each.
+
+    With `is_checked_by_code`, compiled code checks each access to memory, not a signal handler.
+    """
+    linked = _Linked(wasm, consume_fuel=True, is_checked_by_code=is_checked_by_code)
+    instance = linked.instance(is_limited=True)
 
     def call(value: bytes) -> bytes:
         instance.store.set_fuel(fuel)

@@ -75,8 +75,8 @@ _SLOT_NOTE: Final = (
     "Fuseboard's are fresh instances, the peers' stay with their threads."
 )
 _WHY_KEPT: Final = (
-    "the pool keeps up to 1 MiB of each of the 64 slots that were used, so that the next instances find their pages; "
-    "half of it would fit"
+    "the pool keeps the first pages of each of the 64 slots that were used, so that the next instances find them; the "
+    "core would have to keep fewer"
 )
 _CALLS_NOTE: Final = (
     "Every second call crashes, which takes a fresh plugin of Extism's and a fresh instance of wasmtime-py's; theirs "

@@ -81,12 +81,11 @@ class Breakers:
 
     # ── for the flow ─────────────────────────────────────────────────────────────────────────────
 
-    def admit(self, plugin: Plugin, key: BreakerKey, lost_at: float) -> Admission | None:
+    def admit(self, plugin: Plugin, key: BreakerKey, now: float, lost_at: float) -> Admission | None:
         """Return an admission, which must be settled, or `None` where the breaker is open.
 
         A probe that isn't settled at `lost_at` is taken for lost.
         """
-        now = self._clock()
         status = self._store.status(key, now)
         if status is None and self._roster.is_loaded(plugin):
             status = self._store.begin(key, now, self._initial())

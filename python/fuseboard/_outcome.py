@@ -67,7 +67,7 @@ class Meters(Mapping[str, Meter]):
     A meter is made when it is looked at: most never are.
     """
 
-    __slots__ = ("_ceilings", "_fuel_exact", "_spent", "_watched")
+    __slots__ = ("_parts",)
 
     def __init__(
         self,
@@ -76,21 +76,19 @@ class Meters(Mapping[str, Meter]):
         watched: tuple[int, int, float] = (0, 0, 0.0),
         fuel_exact: bool = True,  # noqa: FBT001, FBT002  positional arguments are half as dear
     ) -> None:
-        self._ceilings = ceilings
-        self._spent = spent
-        self._watched = watched
-        self._fuel_exact = fuel_exact
+        self._parts = ceilings, spent, watched, fuel_exact
 
     def __getitem__(self, limit: str) -> Meter:
-        ceiling, unit = self._ceilings[limit]
-        used = self._watched[_WATCHED[limit]] if limit in _WATCHED else self._spent.get(limit, 0)
-        return Meter(used, ceiling, unit, exact=self._fuel_exact or limit != Limit.FUEL)
+        ceilings, spent, watched, fuel_exact = self._parts
+        ceiling, unit = ceilings[limit]
+        used = watched[_WATCHED[limit]] if limit in _WATCHED else spent.get(limit, 0)
+        return Meter(used, ceiling, unit, exact=fuel_exact or limit != Limit.FUEL)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ceilings)
+        return iter(self._parts[0])
 
     def __len__(self) -> int:
-        return len(self._ceilings)
+        return len(self._parts[0])
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{limit}={meter.used:g}/{meter.ceiling}" for limit, meter in self.items())

@@ -22,8 +22,8 @@ pub const BYTE_FUEL: u64 = 1;
 /// What a page of `memory.grow` costs, in fuel. Wasmtime 48 would charge nothing.
 pub const GROW_PAGE_FUEL: u8 = 255;
 
-/// Fuel between two pulses. Costs 7 % in the tightest loop (measured), and bounds what a deadline
-/// is late by to some 10 µs of computing. Pulses come at loops and calls only: code that touches a fresh
+/// Fuel between two pulses. Costs computing guests some 8 % (measured), and bounds what a deadline is late by
+/// to some 10 µs of computing. Pulses come at loops and calls only: code that touches a fresh
 /// page with each instruction and has neither is late by some 2 µs a page.
 pub const PULSE_FUEL: u64 = 20_000;
 /// The first slice after each resume ends at the first pulse, which an import gives after this time.
