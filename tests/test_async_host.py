@@ -680,6 +680,34 @@ def test_the_loop_goes_on_beside_endless_guests(module: bytes) -> None:
     check_goes_on(main)
 
 
+def test_tasks_that_only_call_share_the_loop() -> None:
+    """Of four tasks that call without a pause, each makes a good part of all calls, and a fifth isn't held up."""
+
+    async def main() -> tuple[list[int], float]:
+        async with host_of() as host:
+            await load(host, ECHO)
+            await host.apply_filter(TEXT, "x")
+            calls = [0] * 4
+            until = time.monotonic() + 0.3
+
+            async def calling(number: int) -> None:
+                while time.monotonic() < until:
+                    await host.apply_filter(TEXT, "x")
+                    calls[number] += 1
+
+            tasks = [asyncio.create_task(calling(number)) for number in range(4)]
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            await host.apply_filter(TEXT, "x")
+            took = time.monotonic() - began
+            await asyncio.gather(*tasks)
+            return calls, took
+
+    calls, took = asyncio.run(main())
+    assert min(calls) > max(calls) / 3
+    assert took < 0.1
+
+
 def test_a_guest_that_waits_for_a_thread_trips_in_time() -> None:
     """With all threads taken for two seconds, an endless guest trips at its deadline and not when its turn comes."""
     free = threading.Event()

@@ -1300,6 +1300,16 @@ def test_an_interrupt_while_reporting_passes_through(stage: Stage) -> None:
     assert stage.events("commit", "rollback") == [("commit", "kv")]
 
 
+def test_a_flow_that_begins_late_is_skipped(clock: FakeClock) -> None:
+    """What has waited for its turn until its deadline has passed doesn't run, and says nothing about the plugin."""
+    stage = Stage(clock)
+    flow = stage.invocation(Completed(OUTPUT)).run()
+    clock.advance(0.25)
+    outcome = drive(flow, stage.services)
+    assert isinstance(outcome, fb.Skipped)
+    assert (outcome.reason, stage.journal) == (fb.SkipReason.DEADLINE, [])
+
+
 def test_effects_say_what_they_carry() -> None:
     """Effects are plain values: two with the same contents are equal."""
     session: Any = object()

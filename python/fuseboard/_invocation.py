@@ -106,7 +106,6 @@ class Invocation:
         if request.deadline is not None and self._deadline_shared:
             self._deadline = request.deadline
         self._budget = Budget(plugin.ceilings)
-        self._seconds = self._deadline - self._started
         self._ticket = Ticket(plugin.slug, plugin.max_concurrency, plugin.memory_bytes)
 
     def run(self) -> Flow[Outcome]:
@@ -139,13 +138,14 @@ class Invocation:
             self._ticket.is_nested = True
             if problem := self._nesting_problem(stack):
                 return self._skipped(SkipReason.REENTRANT, problem)
-        if self._seconds <= 0:
+        now = services.clock()
+        if now >= self._deadline:
             return self._skipped(SkipReason.DEADLINE)
         key = self._subscriber.breaker_key
         if request.scope is not None:
             key = key._replace(scope=request.scope)
         lost_at = self._deadline + services.commit_seconds
-        self._admission = services.breakers.admit(plugin, key, self._started, lost_at)
+        self._admission = services.breakers.admit(plugin, key, now, lost_at)
         return self._skipped(SkipReason.BREAKER_OPEN) if self._admission is None else None
 
     def _nesting_problem(self, stack: tuple[Enclosing, ...]) -> str | None:
@@ -158,17 +158,17 @@ class Invocation:
         if not self._ticket.is_nested:
             yield Acquire(self._ticket, self._deadline)
             self._deadline_shared = True  # by all who waited
-            self._seconds = self._deadline - self._services.clock()
         return None if slots.has(self._ticket) else self._skipped(SkipReason.SATURATED, slots.lack(self._ticket))
 
     # ── the guest ────────────────────────────────────────────────────────────────────────────────
 
     def _run_guest(self) -> Flow[Outcome]:
-        if self._seconds <= 0:
+        seconds = self._deadline - self._services.clock()
+        if seconds <= 0:
             return self._skipped(SkipReason.SATURATED, "the slot came too late")
         subscriber, request = self._subscriber, self._request
         call_info = _CallInfo(subscriber.hook.name, request.request_id, request.scope, self._plugin.slug)
-        execution = subscriber.entry.begin(self.encoded, request.context, _json.encode(call_info), self._seconds)
+        execution = subscriber.entry.begin(self.encoded, request.context, _json.encode(call_info), seconds)
         self._ticket.execution = execution
         try:
             step = execution.resume(slices=0)
