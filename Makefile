@@ -42,7 +42,7 @@ bench: $(PEERS)/installed  ## measure beside the peers: one table, and benchmark
 
 guard: $(PEERS)/installed  ## fail where a ratio to a peer has grown by a third
 	@echo "→ ratios to the peers, against the baseline"
-	@$(PEERS)/bin/python benchmarks/bench.py --guard calls footprint kernels
+	@$(PEERS)/bin/python benchmarks/bench.py --guard
 
 soak: $(VENV)/installed $(VENV)/developing  ## the long runs: a million invocations, crowds, siblings, cancellations, reloads
 	@$(BIN)/python benchmarks/soak.py

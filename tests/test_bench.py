@@ -58,28 +58,36 @@ def test_rows_travel_as_json() -> None:
 def test_the_guard_passes_what_is_as_it_was(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One measurement is enough where nothing has grown by a third."""
     assert baseline.exists()
-    assert _guard.judge(["calls"], measuring(1.19)) == 0
+    assert _guard.judge(["calls"], measuring(1.19), is_complete=True) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("✓")
 
 
 def test_noise_goes_away(baseline: Path) -> None:
     """What looks slower is measured again, and the best counts."""
     assert baseline.exists()
-    assert _guard.judge(["calls"], measuring(1.5, 1.4, 1.1)) == 0
+    assert _guard.judge(["calls"], measuring(1.5, 1.4, 1.1), is_complete=True) == 0
 
 
 def test_a_slow_path_stays(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is slower each time fails, with both numbers."""
     assert baseline.exists()
-    assert _guard.judge(["calls"], measuring(1.5, 1.3, 1.4)) == 1
+    assert _guard.judge(["calls"], measuring(1.5, 1.3, 1.4), is_complete=True) == 1
     assert "✗ echo: ours / a peer is 1.3, the baseline 0.9" in capsys.readouterr().out
 
 
 def test_a_ratio_without_a_baseline_fails(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A new ratio isn't guarded before it has a baseline: that must not go unseen."""
     baseline.write_text("{}")
-    assert _guard.judge(["calls"], measuring(1)) == 1
+    assert _guard.judge(["calls"], measuring(1), is_complete=True) == 1
     assert "isn't in baseline.json" in capsys.readouterr().out
+
+
+def test_a_ratio_that_is_gone_fails(baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row that was renamed or dropped takes its guard along: that must not go unseen, where all groups ran."""
+    baseline.write_text('{"echo: ours / a peer": 0.9, "gone: ours / a peer": 0.5}')
+    assert _guard.judge(["calls"], measuring(0.9), is_complete=False) == 0
+    assert _guard.judge(["calls"], measuring(0.9), is_complete=True) == 1
+    assert "gone: ours / a peer isn't measured any more" in capsys.readouterr().out
 
 
 def test_the_table_says_which_bars_were_missed() -> None:

@@ -91,14 +91,15 @@ def test_no_slice_but_one_that_is_known_to_be_quick() -> None:
     assert isinstance(first.resume(slices=0), _core.Running)
     assert isinstance(first.resume(slices=0), _core.Running)
     assert isinstance(first.resume(slices=1), _core.Trapped)
+    for _ in range(1_000):  # whatever the machine has interrupted is forgotten then
+        begin(module, "fail_with_message").resume(slices=1)
     assert isinstance(begin(module, "fail_with_message").resume(slices=0), _core.Trapped)
 
-    endless = begin(module, "loop_forever")
-    assert isinstance(endless.resume(slices=0), _core.Running)
-    started = time.perf_counter()
-    assert isinstance(endless.resume(slices=0), _core.Running)  # later slices are never quick
-    assert time.perf_counter() - started < 0.004
-    endless.close()
+    second = begin(module, "loop_forever", fuel=30_000)
+    assert isinstance(second.resume(slices=0), _core.Running)  # the first pulse comes before
+    for _ in range(5):
+        assert isinstance(second.resume(slices=0), _core.Running)  # later slices are never quick
+    assert isinstance(second.resume(slices=1), _core.Trapped)
 
 
 def test_a_slice_ends(module: _core.Module) -> None:

@@ -34,18 +34,25 @@ def keep(rows: Iterable[Row]) -> None:
     BASELINE.write_bytes(text + b"\n")
 
 
-def judge(names: Sequence[str], measured: Callable[[str], Iterable[Row]]) -> int:
-    """Measure groups, again where a ratio has grown, print what came of it and return the exit code."""
+def judge(names: Sequence[str], measured: Callable[[str], Iterable[Row]], *, is_complete: bool) -> int:
+    """Measure groups, again where a ratio has grown, print what came of it and return the exit code.
+
+    Where these are all groups (`is_complete`), a ratio of the baseline that nobody has measured is a problem too.
+    """
     baseline = _baseline()
-    problems = [problem for name in names for problem in _problems(baseline, partial(measured, name))]
+    unmeasured = set(baseline)
+    problems = [problem for name in names for problem in _problems(baseline, unmeasured, partial(measured, name))]
+    if is_complete:
+        problems += [f"{key} isn't measured any more: take it out of {BASELINE.name}" for key in sorted(unmeasured)]
     for problem in problems:
         print(f"  ✗ {problem}")
-    print("✗ slower than the baseline" if problems else "✓ no ratio has grown by a third against the baseline")
+    print("✗ not as the baseline says" if problems else "✓ no ratio has grown by a third against the baseline")
     return 1 if problems else 0
 
 
-def _problems(baseline: Ratios, measured: Callable[[], Iterable[Row]]) -> list[str]:
+def _problems(baseline: Ratios, unmeasured: set[str], measured: Callable[[], Iterable[Row]]) -> list[str]:
     best = guarded(measured())
+    unmeasured.difference_update(best)
     if unknown := best.keys() - baseline.keys():
         return [f"{key} isn't in {BASELINE.name}: add it with --baseline" for key in sorted(unknown)]
     for _ in range(_TRIES - 1):

@@ -208,7 +208,7 @@ class Invocation:
         return self._serving
 
     def _let_go(self) -> None:
-        """Give back what the invocation has of its host's. Doing it twice does no harm."""
+        """Give back what the invocation has of its host's. Done twice, at worst the breaker counts it twice."""
         if self._level is not None:
             self._level.leave()
         if self._asks:

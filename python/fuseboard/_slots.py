@@ -165,11 +165,7 @@ class Slots:
         return None
 
     def _held_if_it_fits(self, ticket: Ticket) -> bool:
-        if (
-            self._running[ticket.plugin] >= ticket.most
-            or len(self._held) >= (self._most_nested if ticket.is_nested else self._most)
-            or self._memory_held + ticket.memory_bytes > self._memory_bytes
-        ):
+        if self._lack(ticket) is not None:
             return False
         self._is_summed = False
         self._held[ticket] = None

@@ -126,4 +126,22 @@ class Awaited:
         """Forget it."""
 
 
-AWAITED = fb.Backends(kv=Awaited(), db=MemoryDb())
+class Mixed:
+    """One of which only some methods wait."""
+
+    def session(self, identity: Identity) -> Mixed:
+        """Return a session."""
+        return self
+
+    async def answer(self, call: HostCall, deadline: float) -> Answer:
+        """Serve a call."""
+        return KvValue(None)
+
+    def commit(self, deadline: float) -> None:
+        """Make it lasting."""
+
+    def rollback(self) -> None:
+        """Forget it."""
+
+
+AWAITED = fb.Backends(kv=Awaited(), db=MemoryDb(), http=Mixed())

@@ -12,9 +12,10 @@ use crate::limits::{GROW_PAGE_FUEL, TABLE_ELEMENTS, TABLES};
 
 const WASM_STACK_BYTES: usize = 256 << 10;
 const FIBER_STACK_BYTES: usize = 512 << 10;
-/// What a slot keeps of its pages for the next instance. All slots' together are to stay well below 100 MB: they are
-/// nobody's memory limit.
-const KEEP_RESIDENT_BYTES: usize = 512 << 10;
+/// What a slot keeps of its memory's pages for the next instance, and of each of its tables'. With the default of 80 slots
+/// that is at most 45 MiB in all, which are in nobody's memory limit: (512 + [`TABLES`] * 16) KiB a slot.
+const MEMORY_KEPT_BYTES: usize = 512 << 10;
+const TABLE_KEPT_BYTES: usize = 16 << 10;
 /// What a memory without a pool reserves to grow into before it moves.
 const GROWTH_BYTES: u64 = 8 << 20;
 const BACKTRACE_FRAMES: usize = 32;
@@ -100,7 +101,7 @@ fn pooling(engine: EngineConfig) -> wt::Config {
         .pagemap_scan(wt::Enabled::Auto);
     // Without the kernel's scan for dirty pages, keeping pages means to clear all of them each time.
     if wt::PoolingAllocationConfig::is_pagemap_scan_available() {
-        pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES).table_keep_resident(KEEP_RESIDENT_BYTES);
+        pool.linear_memory_keep_resident(MEMORY_KEPT_BYTES).table_keep_resident(TABLE_KEPT_BYTES);
     }
     let mut config = base();
     config.memory_reservation(engine.memory_ceiling_bytes as u64).memory_may_move(false).allocation_strategy(pool);

@@ -85,8 +85,9 @@ pub(crate) struct Cells {
 }
 
 impl Exchange {
-    pub(crate) fn new(now: Instant) -> Self {
-        let slice = Slice { started: now, ends: now, is_first: true };
+    /// Returns an exchange before the first slice, whose times are set when that begins.
+    pub(crate) fn new(any: Instant) -> Self {
+        let slice = Slice { started: any, ends: any, is_first: true };
         let cells = Cells { slice, call: None, memory_bytes: 0, reply: None, logs: Vec::new() };
         Self { cells: Mutex::new(cells), interrupted: AtomicBool::new(false) }
     }

@@ -40,7 +40,7 @@ pub struct Module {
     behaviour: Behaviour,
 }
 
-/// How quick a module's first slices were. A race between two threads costs one count.
+/// How quick a module's first slices were. A race between two threads can cost a count, and no slow slice.
 struct Behaviour {
     /// Quick first slices in a row.
     quick: AtomicU32,
@@ -64,10 +64,8 @@ impl Behaviour {
             self.quick.store(0, Ordering::Relaxed);
             return;
         }
-        let quick = self.quick.load(Ordering::Relaxed) + 1;
-        if quick < LONGEST_PROBATION {
-            self.quick.store(quick, Ordering::Relaxed);
-        } else {
+        // Not a store, which could undo another thread's 0. After 4 billion it begins anew, as after a first slice.
+        if self.quick.fetch_add(1, Ordering::Relaxed).wrapping_add(1) >= LONGEST_PROBATION {
             self.needed.store(1, Ordering::Relaxed);
         }
     }

@@ -130,15 +130,15 @@ class Backend(Protocol):
 
 
 class AsyncSession(Protocol):
-    """One invocation's use of a backend under an `AsyncHost`: what a `Session` has, as coroutines."""
+    """One invocation's use of a backend under an `AsyncHost`: each method may be a coroutine function, or plain."""
 
-    async def answer(self, call: HostCall, deadline: float) -> Answer:
+    def answer(self, call: HostCall, deadline: float) -> Answer | Awaitable[Answer]:
         """Serve one call, as `Session.answer`."""
 
-    async def commit(self, deadline: float) -> None:
+    def commit(self, deadline: float) -> Awaitable[None] | None:
         """Make the session's writes lasting, as `Session.commit`."""
 
-    async def rollback(self) -> None:
+    def rollback(self) -> Awaitable[None] | None:
         """Forget the session's writes, as `Session.rollback`."""
 
 
@@ -146,7 +146,7 @@ class AsyncBackend(Protocol):
     """A service that plugins can be granted by an `AsyncHost`."""
 
     def session(self, identity: Identity) -> AsyncSession | Awaitable[AsyncSession]:
-        """Return a session for one invocation, at once or as a coroutine, without I/O."""
+        """Return a session for one invocation: at once and without I/O, or by a coroutine, which may wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
