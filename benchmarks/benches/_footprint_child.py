@@ -7,18 +7,17 @@ Rules:
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
 from statistics import median
 from typing import Any, Final, Protocol, cast
 
 import msgspec
+from benchmarks.soaks._measures import resident_mib
 
 Call = Callable[[bytes], bytes | None]
 """Gives what the guest gave, or `None` where it trapped; each thread may call."""
@@ -85,13 +84,6 @@ def copy_of(wasm: bytes, number: int) -> bytes:
     return wasm + b"\x00" + bytes([len(section)]) + section
 
 
-def _resident_mib() -> float:
-    """Return this process's resident memory, garbage apart: the soaks' own way would import Fuseboard."""
-    gc.collect()
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
-
-
 # ── the tasks ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -114,9 +106,9 @@ def _plugins(contestant: Contestant, job: Job) -> Numbers:
     """Measure how much a loaded plugin adds, in KiB."""
     load = contestant.loader(job)
     kept = [load(copy_of(job.wasm, number)) for number in range(_WARM_UP_LOADS)]
-    before = _resident_mib()
+    before = resident_mib()
     kept += [load(copy_of(job.wasm, _WARM_UP_LOADS + number)) for number in range(job.count)]
-    return {"each": (_resident_mib() - before) * 1024 / job.count}
+    return {"each": (resident_mib() - before) * 1024 / job.count}
 
 
 def _slots(contestant: Contestant, job: Job) -> Numbers:
@@ -138,14 +130,14 @@ def _slots(contestant: Contestant, job: Job) -> Numbers:
     with ThreadPoolExecutor(job.count) as pool:
         results = pool.map(work, range(job.count))
         _all_of(there, job.count)
-        ready = _resident_mib()
+        ready = resident_mib()
         start.set()
         _all_of(inside, job.count)
-        during = _resident_mib()
+        during = resident_mib()
         over.set()
         if any(result != msgspec.json.encode(HELD) for result in results):
             raise ValueError(f"{job.contestant} gave something else than what the application gave")
-        after = _resident_mib()
+        after = resident_mib()
     return {"ready": ready, "during": during, "after": after}
 
 
@@ -159,9 +151,9 @@ def _calls(contestant: Contestant, job: Job) -> Numbers:
     """Measure by how much many calls make resident memory grow, every second one trapped, in MiB."""
     call = contestant.caller(job, lambda: None)
     _call_often(call, job.count // 5)
-    before = _resident_mib()
+    before = resident_mib()
     _call_often(call, job.count)
-    return {"before": before, "growth": _resident_mib() - before}
+    return {"before": before, "growth": resident_mib() - before}
 
 
 def _call_often(call: Call, count: int) -> None:

@@ -90,14 +90,8 @@ class BaseHost(ABC):
         backends_by_kind = self._by_kind(backends or Backends())
         self._engine = _engine(self._ceilings, max_concurrent_invocations + RESERVE)
         self._registry = Registry(self._policy, self._ceilings, self._running.check_open, self._plugin_changed)
-        breakers = Breakers(
-            breaker,
-            MemoryBreakerStore((breaker or BreakerPolicy()).window_seconds),
-            clock,
-            roster=self._registry,
-            notify=self._report_breaker,
-        )
         slots = Slots(max_concurrent_invocations, max_guest_memory_mb * MIB)
+        breakers = self._breakers_of(breaker, clock)
         self._services = Services(
             backends_by_kind, self._caps, clock, commit_timeout_ms / 1e3, slots, breakers, self._report
         )
@@ -193,6 +187,10 @@ class BaseHost(ABC):
 
     def _plugin_changed(self, slug: str) -> None:
         self._services.breakers.forget(slug)
+
+    def _breakers_of(self, policy: BreakerPolicy | None, clock: Callable[[], float]) -> Breakers:
+        store = MemoryBreakerStore((policy or BreakerPolicy()).window_seconds)
+        return Breakers(policy, store, clock, roster=self._registry, notify=self._report_breaker)
 
     def _by_kind(self, backends: Backends) -> Mapping[BackendKind, Backend]:
         given = {"http": backends.http, "db": backends.db, "kv": backends.kv}

@@ -173,8 +173,7 @@ class Slots:
             self._leave_queue(ticket)
         self._running[ticket.plugin] += 1
         self._memory_held += ticket.memory_bytes
-        if ticket.wake is not None:
-            self._wake(ticket)
+        self._wake(ticket)
         self._is_summed = True
         return True
 
