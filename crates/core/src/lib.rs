@@ -37,5 +37,5 @@ pub use engine::{Engine, EngineConfig, EngineError};
 pub use exchange::{Answer, HostCall, LogLine};
 pub use execution::{Entry, Execution, Input, MoveError, Step, StepKind, Turn, Usage};
 pub use module::{Module, ModuleError};
-pub use scan::BOUNDS;
+pub use scan::{BOUNDS, Bound, scan};
 pub use trap::{Cause, Frame, Trap};

@@ -8,7 +8,7 @@ use wasmtime as wt;
 use crate::engine::Engine;
 use crate::guest::Guest;
 use crate::limits::{LONGEST_PROBATION, PROBATION, SLOW_FIRST_SLICE};
-use crate::scan;
+use crate::scan::scan;
 use crate::text::{NAME_BYTES, printable, quoted};
 
 /// Why a file can't be a plugin: every problem that was found, in plain words.
@@ -78,10 +78,7 @@ impl Module {
     /// The bytes are no core module, break a bound of the scan, don't compile, import what the ABI
     /// doesn't have, or lack the `memory` export. All problems of a stage are named at once.
     pub fn new(engine: &Engine, wasm: &[u8]) -> Result<Self, ModuleError> {
-        if let Some(what) = scan::not_a_module(wasm) {
-            return Err(what.to_owned().into());
-        }
-        refuse(scan::scan(wasm, engine.config().memory_ceiling_bytes))?;
+        scan(wasm, engine.config().memory_ceiling_bytes)?;
         let compiled =
             wt::Module::from_binary(&engine.inner, wasm).map_err(|error| described("does not compile", &error))?;
         refuse(audit(&compiled))?;
@@ -135,7 +132,7 @@ impl Module {
     }
 }
 
-fn refuse(problems: Vec<String>) -> Result<(), ModuleError> {
+pub(crate) fn refuse(problems: Vec<String>) -> Result<(), ModuleError> {
     if problems.is_empty() { Ok(()) } else { Err(ModuleError { problems }) }
 }
 

@@ -11,6 +11,7 @@ use wasmparser::{
 
 use crate::abi::{IMPORT_MODULE, IMPORTS};
 use crate::limits::{TABLE_ELEMENTS, TABLES};
+use crate::module::{ModuleError, refuse};
 use crate::text::quoted;
 
 const PAGE_BYTES: u64 = 64 << 10;
@@ -77,7 +78,7 @@ pub const BOUNDS: [Bound; 21] = [
 const MOST_PROBLEMS: usize = 20;
 
 /// Says what a file that is no core WebAssembly module is, or `None` for one that begins like one.
-pub(crate) fn not_a_module(bytes: &[u8]) -> Option<&'static str> {
+fn not_a_module(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => None,
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Some("is a WebAssembly component; build a core module instead"),
@@ -93,10 +94,17 @@ pub(crate) fn not_a_module(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Looks through a module and returns every problem, in the module's order.
-pub(crate) fn scan(bytes: &[u8], memory_ceiling: usize) -> Vec<String> {
-    let mut scan = Scan { memory_ceiling: memory_ceiling as u64, ..Scan::default() };
-    for payload in Parser::new(0).parse_all(bytes) {
+/// Looks through a module before anything compiles it. Takes some 10 ms a MB.
+///
+/// # Errors
+/// The bytes are no core module, break a bound, import what the ABI doesn't have, or lack the `memory` export.
+/// All problems are named, in the module's order, up to a number that nobody reads.
+pub fn scan(wasm: &[u8], memory_ceiling_bytes: usize) -> Result<(), ModuleError> {
+    if let Some(what) = not_a_module(wasm) {
+        return Err(what.to_owned().into());
+    }
+    let mut scan = Scan { memory_ceiling: memory_ceiling_bytes as u64, ..Scan::default() };
+    for payload in Parser::new(0).parse_all(wasm) {
         if let Err(error) = payload.and_then(|payload| scan.section(payload)) {
             scan.problems.push(format!("cannot be read: {error}"));
             break;
@@ -105,7 +113,7 @@ pub(crate) fn scan(bytes: &[u8], memory_ceiling: usize) -> Vec<String> {
             break;
         }
     }
-    scan.problems
+    refuse(scan.problems)
 }
 
 #[derive(Default)]
