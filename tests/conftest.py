@@ -11,6 +11,7 @@ import wasmtime
 
 import fuseboard as fb
 from drivers import DRIVERS, blocked
+from fuseboard._artifacts import FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -124,6 +125,14 @@ def clock() -> FakeClock:
 
 TEXT = fb.Filter("text", str)
 NOTED = fb.Action("noted", str)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_modules_are_kept_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have all hosts, those in other processes too, keep compiled modules in a folder of this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(tmp_path_factory.mktemp("artifacts") / "cache"))
+        yield
 
 
 @pytest.fixture(autouse=True)

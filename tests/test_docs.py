@@ -13,12 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-import click
 import pytest
 from wasmtime import wat2wasm
 
 import fuseboard
 from fuseboard import (
+    ArtifactCache,
     AsyncHost,
     Breaker,
     BreakerChange,
@@ -27,6 +27,7 @@ from fuseboard import (
     BreakerState,
     Caps,
     Cause,
+    CompileLimits,
     FuseboardError,
     Host,
     Limit,
@@ -148,8 +149,8 @@ def _errors(error: type[FuseboardError] = FuseboardError) -> set[str]:
 
 
 def _options() -> set[str]:
-    commands = cli.commands if isinstance(cli, click.Group) else {}
-    return {option for command in commands.values() for one in command.params for option in one.opts if "-" in option}
+    commands = (command for _, command in _generator().all_commands(cli))
+    return {option for command in commands for one in command.params for option in one.opts if "-" in option}
 
 
 def _methods(noun: type) -> set[str]:
@@ -193,7 +194,8 @@ _BELONGS: Final = {
     "docs/concepts/outcomes.md": {one.name for one in (*Cause, *SkipReason)},
     "docs/concepts/hooks.md": {*About.__annotations__},
     "docs/reference/abi.md": {*_core.IMPORTS, *(one.name for one in AnswerCode)},
-    "docs/reference/cli.md": {*(cli.commands if isinstance(cli, click.Group) else ()), *_options()},
+    "docs/concepts/loading.md": {field.name for kind in (ArtifactCache, CompileLimits) for field in fields(kind)},
+    "docs/reference/cli.md": {*(name for name, _ in _generator().all_commands(cli)), *_options()},
 }
 
 

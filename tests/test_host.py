@@ -908,7 +908,7 @@ def test_more_calls_than_slots_wait_and_are_skipped(load: Callable[..., fb.Host]
 
     server = {"capabilities": {"functions": ["wait"]}}
     host = load(calls_function("wait"), functions=[wait], server=server, max_concurrent_invocations=2)
-    assert host._engine.pool_problem is None
+    assert host._compiler.engine.pool_problem is None
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(host.dispatch, "text", "x") for _ in range(2)]
         barrier.wait(10)

@@ -13,6 +13,7 @@ import wasmtime
 import fuseboard as fb
 from conftest import ECHO, SILENT, TEXT, guest, manifest, wasm, writes
 from fuseboard import _core
+from fuseboard._compiler import Compiler
 from fuseboard._loading import Policy, Terms, examine, from_bytes
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryKv
@@ -589,7 +590,7 @@ def test_what_is_granted_is_what_was_requested(make_host: Callable[..., fb.Host]
 def test_examine_without_an_application() -> None:
     """Where there is no application, any hook and function will do; what the module itself lacks is still found."""
     limits = fb.Limits()
-    policy = Policy(_core.Engine(4 << 20, 1), limits, fb.Caps(), None, None, frozenset({"http", "db", "kv"}))
+    policy = Policy(Compiler(_core.Engine(4 << 20, 1)), limits, fb.Caps(), None, None, frozenset({"http", "db", "kv"}))
     said = manifest("a", "any.hook", capabilities=POWERS)
     module, problems = examine(from_bytes(ECHO, said, limits), policy, Terms(grants="as-requested"))
     assert (module is not None, problems) == (True, [])

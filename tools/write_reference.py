@@ -20,6 +20,7 @@ import click
 
 import fuseboard
 from fuseboard import (
+    ArtifactCache,
     BreakerEvent,
     BreakerPolicy,
     BreakerState,
@@ -170,8 +171,8 @@ def _host_parameters() -> Iterator[tuple[str, ...]]:
 def _default(value: object) -> str:
     if inspect.isbuiltin(value):
         return f"{value.__module__}.{value.__name__}"
-    if value == BreakerPolicy():
-        return "BreakerPolicy()"
+    if value in (BreakerPolicy(), ArtifactCache()):
+        return f"{type(value).__name__}()"
     return f"{value:,}" if isinstance(value, int) else repr(value)
 
 
@@ -205,8 +206,15 @@ def _slot_numbers() -> Iterator[tuple[str, ...]]:
 
 
 def _commands() -> str:
-    commands = cli.commands if isinstance(cli, click.Group) else {}
-    return "\n".join(_command(name, command) for name, command in sorted(commands.items()))
+    return "\n".join(_command(name, command) for name, command in all_commands(cli))
+
+
+def all_commands(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command below one, by what is typed after `fuseboard`."""
+    below = command.commands if isinstance(command, click.Group) else {}
+    for word, each in sorted(below.items()):
+        yield f"{name}{word}", each
+        yield from all_commands(each, f"{name}{word} ")
 
 
 def _command(name: str, command: click.Command) -> str:
@@ -217,7 +225,7 @@ def _command(name: str, command: click.Command) -> str:
     told = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
     rows = ((_option(one), _option_default(one), one.help or "") for one in options)
     shown = _table(("option", "default", "does"), *rows) if options else ""
-    return f"### fuseboard {name}\n\n```text\n{usage}\n```\n\n{told}\n\n{shown}"
+    return "\n\n".join(filter(None, (f"### fuseboard {name}", f"```text\n{usage}\n```", told, shown))).rstrip() + "\n"
 
 
 def _option(option: click.Option) -> str:

@@ -1,7 +1,9 @@
 """Run plugins that you don't trust inside your Python application, behind a fuse for each resource."""
 
+from fuseboard._artifacts import ArtifactCache
 from fuseboard._async_host import AsyncHost
 from fuseboard._breaker import Breaker, BreakerChange, BreakerEvent, BreakerPolicy, BreakerState
+from fuseboard._compile_process import CompileLimits
 from fuseboard._errors import (
     BackendError,
     BackendTimeout,
@@ -43,6 +45,7 @@ from fuseboard.backends import Backends
 
 __all__ = [
     "Action",
+    "ArtifactCache",
     "AsyncHost",
     "BackendError",
     "BackendTimeout",
@@ -55,6 +58,7 @@ __all__ = [
     "Call",
     "Caps",
     "Cause",
+    "CompileLimits",
     "Completed",
     "Dispatch",
     "Filter",

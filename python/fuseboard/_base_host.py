@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from fuseboard import _core
 from fuseboard._about import About, RequestIds, check_about, request_of
+from fuseboard._arguments import check_kind, check_whole
+from fuseboard._artifacts import ArtifactCache
 from fuseboard._breaker import BreakerChange, BreakerPolicy, BreakerState
 from fuseboard._breaker_store import MemoryBreakerStore
 from fuseboard._breakers import Breakers
+from fuseboard._compile_process import CompileLimits
+from fuseboard._compiler import Compiler, Where
 from fuseboard._dispatch import dispatch
 from fuseboard._errors import UsageError
 from fuseboard._fork import Forkable, make_anew, watch
@@ -61,6 +66,10 @@ class BaseHost(ABC):
         max_concurrency: int = 16,
         max_guest_memory_mb: int = 2_048,
         commit_timeout_ms: int = 1_000,
+        compile: Where = "subprocess",  # noqa: A002  what is said of it: compile="inline"
+        compile_limits: CompileLimits | None = None,
+        cache: ArtifactCache | None = ArtifactCache(),  # noqa: B008  frozen
+        python: str | os.PathLike[str] | None = None,
         on_outcome: Callable[[Outcome], object] | None = None,
         on_breaker_change: Callable[[BreakerChange], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -88,7 +97,8 @@ class BaseHost(ABC):
         self._request_ids = RequestIds()
         self._functions = self._functions_of(functions)
         backends_by_kind = self._by_kind(backends or Backends())
-        self._engine = _engine(self._ceilings, max_concurrent_invocations + RESERVE)
+        engine = _engine(self._ceilings, max_concurrent_invocations + RESERVE)
+        self._compiler = Compiler(engine, compile, compile_limits, cache, python)
         self._registry = Registry(self._policy, self._ceilings, self._running.check_open, self._plugin_changed)
         slots = Slots(max_concurrent_invocations, max_guest_memory_mb * MIB)
         breakers = self._breakers_of(breaker, clock)
@@ -113,6 +123,7 @@ class BaseHost(ABC):
         self._running.after_fork_in_child()
         self._request_ids.after_fork_in_child()
         self._registry.after_fork_in_child()
+        self._compiler.after_fork_in_child()
         self._services.slots.after_fork_in_child()
         for backend in {id(one): one for one in self._services.backends.values()}.values():
             if isinstance(backend, Forkable):
@@ -183,7 +194,7 @@ class BaseHost(ABC):
 
     def _policy(self, hooks: Mapping[str, Hook]) -> Policy:
         served = frozenset(self._services.backends)
-        return Policy(self._engine, self._ceilings, self._caps, hooks, self._functions, served, self._max_concurrency)
+        return Policy(self._compiler, self._ceilings, self._caps, hooks, self._functions, served, self._max_concurrency)
 
     def _plugin_changed(self, slug: str) -> None:
         self._services.breakers.forget(slug)
@@ -242,15 +253,3 @@ def _check_callback(name: str, callback: object) -> None:
     check_kind(name, callback, Callable)
     if callback is not None and is_async(callback):  # type: ignore[arg-type]
         raise UsageError(f"{name}={callback!r} must be a plain function: nobody awaits it")
-
-
-def check_kind(name: str, value: object, kind: Any) -> None:
-    """Refuse an argument of another kind; `None` is one that wasn't given."""
-    if value is not None and not isinstance(value, kind):
-        raise UsageError(f"{name}={value!r} must be {kind.__name__}, not {type(value).__name__}")
-
-
-def check_whole(name: str, value: object, most: int) -> None:
-    """Refuse what is no whole number from 1 to `most`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise UsageError(f"{name}={value!r} must be a whole number from 1 to {most}")

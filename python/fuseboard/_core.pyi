@@ -25,6 +25,8 @@ __all__ = [
     "Running",
     "Suspended",
     "Trapped",
+    "compile",
+    "scan",
 ]
 
 LIMIT_NAMES: Final[list[str]]
@@ -65,6 +67,30 @@ class Engine:
         """Why instances don't come from a pool, or `None` where they do. Without one, as where the address
         space is limited, each call costs some 10 µs more, and `slots` bounds nothing.
         """
+    @property
+    def memory_ceiling_bytes(self) -> int:
+        """The most memory that an instance can have."""
+    @property
+    def fingerprint(self) -> bytes:
+        """What artifacts depend on beside the module: the compiler, its version and settings, the processor's features.
+
+        Where those of two engines are equal, one's artifacts fit the other.
+        """
+
+def scan(wasm: bytes, memory_ceiling_bytes: int) -> None:
+    """Look at a module without compiling it, some 10 ms a MB.
+
+    Raises:
+        ModuleRefused: with the list of all problems.
+    """
+
+def compile(wasm: bytes, memory_ceiling_bytes: int, is_pooled: bool) -> bytes:  # noqa: A001
+    """Compile a module that was scanned, and return an artifact for engines of this ceiling, with a pool or without.
+
+    Raises:
+        ModuleRefused: the compiler refuses it; with one problem.
+        RuntimeError: the platform has no compiler.
+    """
 
 @final
 class Module:
@@ -75,6 +101,18 @@ class Module:
     """
 
     def __new__(cls, engine: Engine, wasm: bytes) -> Module: ...
+    @staticmethod
+    def from_artifact(engine: Engine, descriptor: int) -> Module:
+        """Map the artifact in an open file, audit and link it.
+
+        Its code is run as it is: only what `compile` made may be given, and nobody may write to the file while the
+        module lives. Bytes after the artifact are left alone.
+
+        Raises:
+            ModuleRefused: with the list of all problems.
+            ValueError: the artifact was cut, or made for another engine.
+            OSError: the descriptor is none.
+        """
     @property
     def imports(self) -> list[str]:
         """The ABI's imports that the module uses."""

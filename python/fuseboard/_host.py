@@ -48,6 +48,10 @@ class Host(BaseHost):
         max_concurrency: how many invocations of one plugin run at once.
         max_guest_memory_mb: what the memory limits of all that run may add up to, in MiB.
         commit_timeout_ms: what a commit may take, outside the invocation's own time.
+        compile: where plugins are compiled: by a process of its own under limits, or `"inline"`, here and without.
+        compile_limits: what that process may take.
+        cache: where compiled modules are kept; `None` for nowhere.
+        python: the interpreter that compiles, where `sys.executable` isn't one (in a program that embeds Python).
         on_outcome: called once per invocation, after it is settled, on the calling thread (the event loop's under an
             `AsyncHost`); what it raises is logged.
         on_breaker_change: called for every change of a breaker's state; what it raises is logged.

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypedDict, Unpack
 import msgspec
 
 from fuseboard import _core
+from fuseboard._compiler import Compiler
 from fuseboard._errors import LoadError, ManifestError, ModuleError, ModuleRefused, UsageError, near_miss
 from fuseboard._function_sessions import Functions
 from fuseboard._grants import AS_REQUESTED, CAPABILITIES, Grants, uncovered
@@ -42,13 +43,14 @@ class Policy:
     """What a host allows all plugins.
 
     Attributes:
+        compiler: makes modules for the host's engine.
         hooks: the declared hooks, or `None` where any will do (checking without an application).
         functions: the application's functions, or `None` where any will do.
         served: the kinds of host call that there is a backend for.
         max_concurrency: how many invocations of a plugin run at once unless the operator says otherwise.
     """
 
-    engine: _core.Engine
+    compiler: Compiler
     ceilings: Limits
     caps: Caps
     hooks: Mapping[str, Hook] | None
@@ -270,7 +272,7 @@ def _compiled(candidate: Candidate, manifest: Manifest, policy: Policy) -> _core
     if len(wasm) > policy.caps.module_bytes:
         problem = f"the module has more than {policy.caps.module_bytes} bytes, the most that the host takes"
         raise ModuleError(problem, slug=manifest.slug, path=_module_path(candidate, manifest))
-    return _core.Module(policy.engine, wasm)
+    return policy.compiler.module(wasm, manifest.slug)
 
 
 def _read_module(candidate: Candidate, manifest: Manifest, caps: Caps) -> bytes:

@@ -70,10 +70,35 @@ impl Engine {
         self.config
     }
 
+    /// What modules are compiled for to run in this engine.
+    pub fn target(&self) -> Target {
+        Target { memory_ceiling_bytes: self.config.memory_ceiling_bytes, is_pooled: self.pool_problem.is_none() }
+    }
+
     /// Why instances don't come from a pool, or `None` where they do. Without it each costs some 10 µs
     /// more, and nothing but memory bounds how many there are.
     pub fn pool_problem(&self) -> Option<&str> {
         self.pool_problem.as_deref()
+    }
+}
+
+/// What code that is compiled elsewhere must fit: an engine of this kind, in a process on this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The most memory that an instance can have, in bytes.
+    pub memory_ceiling_bytes: usize,
+    /// Whether instances come from a pool.
+    pub is_pooled: bool,
+}
+
+impl Target {
+    /// Returns an engine that compiles for this target, and has no room for instances.
+    ///
+    /// # Errors
+    /// The platform has no compiler.
+    pub(crate) fn compiler(self) -> Result<wt::Engine, EngineError> {
+        let config = if self.is_pooled { in_slots(self.memory_ceiling_bytes) } else { on_demand() };
+        wt::Engine::new(&config).map_err(described)
     }
 }
 
@@ -103,8 +128,15 @@ fn pooling(engine: EngineConfig) -> wt::Config {
     if wt::PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.linear_memory_keep_resident(MEMORY_KEPT_BYTES).table_keep_resident(TABLE_KEPT_BYTES);
     }
+    let mut config = in_slots(engine.memory_ceiling_bytes);
+    config.allocation_strategy(pool);
+    config
+}
+
+/// Code for memories that lie where they are, in room for the largest.
+fn in_slots(memory_ceiling_bytes: usize) -> wt::Config {
     let mut config = base();
-    config.memory_reservation(engine.memory_ceiling_bytes as u64).memory_may_move(false).allocation_strategy(pool);
+    config.memory_reservation(memory_ceiling_bytes as u64).memory_may_move(false);
     config
 }
 

@@ -20,6 +20,7 @@
 //! * Each cause has a type; nothing is inferred from a message or from what is left of a meter.
 
 mod abi;
+mod artifact;
 mod engine;
 mod exchange;
 mod execution;
@@ -33,7 +34,8 @@ mod text;
 mod trap;
 
 pub use abi::{HOST_CALLS, IMPORT_MODULE, IMPORTS};
-pub use engine::{Engine, EngineConfig, EngineError};
+pub use artifact::{ArtifactError, compile, fingerprint};
+pub use engine::{Engine, EngineConfig, EngineError, Target};
 pub use exchange::{Answer, HostCall, LogLine};
 pub use execution::{Entry, Execution, Input, MoveError, Step, StepKind, Turn, Usage};
 pub use module::{Module, ModuleError};

@@ -1,5 +1,6 @@
 //! A guest that was scanned, compiled, audited and linked.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -79,10 +80,13 @@ impl Module {
     /// doesn't have, or lack the `memory` export. All problems of a stage are named at once.
     pub fn new(engine: &Engine, wasm: &[u8]) -> Result<Self, ModuleError> {
         scan(wasm, engine.config().memory_ceiling_bytes)?;
-        let compiled =
-            wt::Module::from_binary(&engine.inner, wasm).map_err(|error| described("does not compile", &error))?;
-        refuse(audit(&compiled))?;
-        let pre = engine.linker.instantiate_pre(&compiled).map_err(|error| described("does not fit ABI 1", &error))?;
+        Self::linked(engine, &compiled(|| wt::Module::from_binary(&engine.inner, wasm))?)
+    }
+
+    /// Audits and links compiled code.
+    pub(crate) fn linked(engine: &Engine, compiled: &wt::Module) -> Result<Self, ModuleError> {
+        refuse(audit(compiled))?;
+        let pre = engine.linker.instantiate_pre(compiled).map_err(|error| described("does not fit ABI 1", &error))?;
         let Some(memory) = compiled.get_export_index("memory") else {
             return Err("exports no memory".to_owned().into());
         };
@@ -134,6 +138,14 @@ impl Module {
 
 pub(crate) fn refuse(problems: Vec<String>) -> Result<(), ModuleError> {
     if problems.is_empty() { Ok(()) } else { Err(ModuleError { problems }) }
+}
+
+/// Compiles: an error of the compiler, or its panic, is the module's.
+pub(crate) fn compiled<T>(compile: impl FnOnce() -> wt::Result<T>) -> Result<T, ModuleError> {
+    match std::panic::catch_unwind(AssertUnwindSafe(compile)) {
+        Ok(result) => result.map_err(|error| described("does not compile", &error)),
+        Err(_) => Err("makes the compiler panic".to_owned().into()),
+    }
 }
 
 fn described(what: &str, error: &wt::Error) -> ModuleError {

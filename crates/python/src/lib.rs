@@ -20,7 +20,7 @@ mod _core {
     #[pymodule_export]
     use super::execution::{Entry, Execution};
     #[pymodule_export]
-    use super::module::{Engine, Module};
+    use super::module::{Engine, Module, compile, scan};
     #[pymodule_export]
     use super::step::{Completed, Running, Suspended, Trapped};
 

@@ -1,10 +1,13 @@
-//! `Engine` and `Module`.
+//! `Engine` and `Module`, and what makes modules.
 
+use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use fuseboard_core as core;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::ModuleRefused;
 use crate::fork::detached;
@@ -28,6 +31,16 @@ impl Engine {
     fn pool_problem(&self) -> Option<&str> {
         self.inner.pool_problem()
     }
+
+    #[getter]
+    fn memory_ceiling_bytes(&self) -> usize {
+        self.inner.target().memory_ceiling_bytes
+    }
+
+    #[getter]
+    fn fingerprint<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &core::fingerprint(&self.inner))
+    }
 }
 
 /// A guest that was scanned, compiled, audited and linked.
@@ -44,6 +57,13 @@ impl Module {
         compiled.map(|module| Self { inner: Arc::new(module) }).map_err(refused)
     }
 
+    #[staticmethod]
+    fn from_artifact(py: Python<'_>, engine: &Engine, descriptor: i32) -> PyResult<Self> {
+        let file = copied(descriptor)?;
+        let mapped = detached(py, || core::Module::from_artifact(&engine.inner, file));
+        mapped.map(|module| Self { inner: Arc::new(module) }).map_err(not_made)
+    }
+
     #[getter]
     fn imports(&self) -> Vec<&str> {
         self.inner.imports()
@@ -56,6 +76,44 @@ impl Module {
 
     fn export_problem(&self, name: &str) -> Option<String> {
         self.inner.export_problem(name)
+    }
+}
+
+/// Compiles a module that was scanned, for engines of a kind.
+#[pyfunction]
+pub fn compile<'py>(
+    py: Python<'py>,
+    wasm: &[u8],
+    memory_ceiling_bytes: usize,
+    is_pooled: bool,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let target = core::Target { memory_ceiling_bytes, is_pooled };
+    let artifact = detached(py, || core::compile(target, wasm)).map_err(not_made)?;
+    Ok(PyBytes::new(py, &artifact))
+}
+
+/// Looks at a module without compiling it.
+#[pyfunction]
+pub fn scan(py: Python<'_>, wasm: &[u8], memory_ceiling_bytes: usize) -> PyResult<()> {
+    detached(py, || core::scan(wasm, memory_ceiling_bytes)).map_err(refused)
+}
+
+/// Returns a file of its own for what a descriptor stands for.
+fn copied(descriptor: i32) -> PyResult<File> {
+    if descriptor < 0 {
+        return Err(PyValueError::new_err("a file descriptor is not negative"));
+    }
+    #[expect(unsafe_code, reason = "Python names files by number")]
+    // Safety: the number isn't -1, and a closed one is only an error of `dup`.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    Ok(File::from(borrowed.try_clone_to_owned()?))
+}
+
+fn not_made(error: core::ArtifactError) -> PyErr {
+    match error {
+        core::ArtifactError::Module(error) => refused(error),
+        core::ArtifactError::Engine(error) => PyRuntimeError::new_err(error.to_string()),
+        core::ArtifactError::Unfit(problem) => PyValueError::new_err(problem),
     }
 }
 

@@ -1,4 +1,4 @@
-"""The command line, `fuseboard`: look at a plugin's folder, and run a plugin by hand."""
+"""The command line, `fuseboard`: look at plugins and at what is kept of them, and run a plugin by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from fuseboard.cli._cache import cache
 from fuseboard.cli._check import check
 from fuseboard.cli._run import run
 
@@ -21,5 +22,6 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+main.add_command(cache)
 main.add_command(check)
 main.add_command(run)

@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from fuseboard import _core
+from fuseboard._compiler import Compiler
 from fuseboard._errors import LoadError, ManifestError
 from fuseboard._grants import AS_REQUESTED
 from fuseboard._hostcalls import HOST_CALLS, BackendKind
@@ -82,7 +83,9 @@ def _checked(folder: Path, policy: Policy) -> _Checked:
 def _any_application() -> Policy:
     memory = LIMITS[[spec.limit for spec in LIMITS].index(Limit.MEMORY)]
     engine = _core.Engine(memory.ceiling * memory.scale, 1)
-    return Policy(engine, Limits(), Caps(), hooks=None, functions=None, served=frozenset(get_args(BackendKind)))
+    return Policy(
+        Compiler(engine), Limits(), Caps(), hooks=None, functions=None, served=frozenset(get_args(BackendKind))
+    )
 
 
 # ── the facts ────────────────────────────────────────────────────────────────────────────────────

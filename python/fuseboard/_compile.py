@@ -1,0 +1,148 @@
+"""The process that compiles a module: limited before it reads a byte of it, and good for nothing else.
+
+Rules:
+* It runs by itself, without the site's packages and with nothing of Fuseboard but this file, the errors and the core.
+* It gets an order and open files: the module, where the artifact goes, a lock.
+* It sets its limits itself, before it looks at the module; the clock is also watched from outside.
+* It always replies, unless a limit ends it: by a signal that tells which.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fuseboard import _core
+from fuseboard._errors import ModuleRefused
+
+End = Literal["made", "there", "refused", "memory"]
+
+_MIB: Final = 1 << 20
+_NICENESS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be compiled, and under which limits.
+
+    Attributes:
+        memory_ceiling_bytes, is_pooled: the engine that it is for.
+        cpu_seconds, memory_mb, timeout_seconds: what it may take; `memory_mb` bounds the address space.
+        lock: a descriptor whose lock is taken first, so that one process compiles and the others wait, or `None`.
+        folder, entry: a descriptor and a name in it: where there is such a file once the lock is taken, another
+            process was quicker, and nothing is to be done.
+    """
+
+    memory_ceiling_bytes: int
+    is_pooled: bool
+    cpu_seconds: int
+    memory_mb: int
+    timeout_seconds: float
+    lock: int | None = None
+    folder: int | None = None
+    entry: str = ""
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return those that the process must have."""
+        return tuple(each for each in (self.lock, self.folder) if each is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How it ended.
+
+    Attributes:
+        end: the artifact was made; is there already; the module was refused; there was not enough memory.
+        problems: why it was refused.
+        lacking: the limits that this platform doesn't have, by their fields in `CompileLimits`.
+        cpu_seconds, peak_mb: what it took; 0 where nobody measured.
+    """
+
+    end: End
+    problems: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+    peak_mb: float = 0.0
+
+    @classmethod
+    def of(cls, text: bytes) -> Reply:
+        """Read a reply; raises `ValueError` where it is none."""
+        return cls(**json.loads(text))
+
+
+def make(order: Order, wasm: bytes, artifact: int) -> Reply:
+    """Compile a module into the file of a descriptor, unless it is there already."""
+    if order.lock is not None:
+        fcntl.flock(order.lock, fcntl.LOCK_EX)
+        if _is_there(order):
+            return Reply("there")
+    try:
+        compiled = _core.compile(wasm, order.memory_ceiling_bytes, order.is_pooled)
+    except ModuleRefused as refused:
+        return Reply("refused", problems=refused.args[0])
+    except MemoryError:
+        return Reply("memory")
+    with open(artifact, "wb", closefd=False) as file:
+        file.write(compiled)
+    return Reply("made")
+
+
+def _is_there(order: Order) -> bool:
+    try:
+        os.stat(order.entry, dir_fd=order.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def main(order_text: str, artifact: str) -> None:
+    """Compile the module on standard input into a descriptor, and write the reply to standard output."""
+    order = Order(**json.loads(order_text))
+    lacking = _limit(order)
+    reply = make(order, sys.stdin.buffer.read(), int(artifact))
+    sys.stdout.write(json.dumps(asdict(reply) | {"lacking": lacking} | _used()))
+
+
+def _limit(order: Order) -> list[str]:
+    """Set the limits and return which ones this platform doesn't have."""
+    for each in (signal.SIGALRM, signal.SIGXCPU):  # whoever began this process may ignore or block them
+        signal.signal(each, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.setitimer(signal.ITIMER_REAL, order.timeout_seconds)
+    os.nice(_NICENESS)  # after the requests that this machine is there for
+    _set(resource.RLIMIT_CORE, 0, 0)
+    cpu = _set(resource.RLIMIT_CPU, order.cpu_seconds, order.cpu_seconds + 1)
+    memory = _set(resource.RLIMIT_AS, order.memory_mb * _MIB, order.memory_mb * _MIB)
+    return [*(() if cpu else ("cpu_seconds",)), *(() if memory else ("memory_mb",))]
+
+
+def _set(kind: int, soft: int, hard: int) -> bool:
+    """Set a limit, below the one that there is, and return whether it holds."""
+    most = resource.getrlimit(kind)[1]
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
+    try:
+        resource.setrlimit(kind, (soft, hard))
+    except (OSError, ValueError):  # macOS has no limit of address space
+        return False
+    return resource.getrlimit(kind) == (soft, hard)
+
+
+def _used() -> dict[str, Any]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": _peak_mb(used.ru_maxrss)}
+
+
+def _peak_mb(resident: int) -> float:
+    try:
+        with Path("/proc/self/status").open() as status:  # `resident` counts what the process that began this one had
+            return next(int(line.split()[1]) / (1 << 10) for line in status if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resident / (_MIB if sys.platform == "darwin" else 1 << 10)  # bytes there, KiB elsewhere

@@ -1,0 +1,193 @@
+"""The process that compiles, from outside: begun, watched, ended, and its end put into words.
+
+Rules:
+* Whatever ends the wait (its end, the clock, Ctrl-C), the process and all that it may have begun are gone afterwards.
+* It speaks through files that have no name, not through pipes: a process that is forked from this one meanwhile would
+  hold a pipe open, and its end would not be seen.
+* What it says is read only after its end, and nothing is inferred from its words where there is a signal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Final, NoReturn
+
+from fuseboard._compile import Order, Reply
+from fuseboard._errors import ModuleRefused, UsageError
+from fuseboard._text import printable
+
+_PROGRESS_SECONDS: Final = 2.0
+_SHOWN_CHARACTERS: Final = 500
+_BOOT: Final = """
+import sys, types
+package = types.ModuleType("fuseboard")
+package.__path__ = [sys.argv[1]]
+sys.modules["fuseboard"] = package
+from fuseboard._compile import main
+main(*sys.argv[2:])
+"""
+"""Begins `_compile.py` alone: the whole package takes three times as long, and needs the site's packages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileLimits:
+    """What compiling one module may take, in a process of its own. More fails the load.
+
+    Attributes:
+        cpu_seconds: time of a processor. Ordinary modules take about 1 s a MB (measured); a hostile one of 30 KB can
+            take minutes.
+        memory_mb: address space in MiB, of which the process itself takes some 50.
+        timeout_seconds: wall clock, with the wait for another process that compiles the same module.
+
+    Raises:
+        UsageError: a limit isn't a whole number within its range.
+    """
+
+    cpu_seconds: int = 30
+    memory_mb: int = 1_024
+    timeout_seconds: int = 60
+
+    def __post_init__(self) -> None:
+        for field, (least, most) in zip(fields(self), _RANGES, strict=True):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise UsageError(
+                    f"CompileLimits({field.name}={value!r}): must be a whole number from {least} to {most}"
+                )
+
+
+_RANGES: Final = ((1, 86_400), (128, 1 << 20), (1, 86_400))
+
+
+def compile_in_process(
+    order: Order, wasm: bytes, artifact: IO[bytes], *, python: str | None, told: Callable[[float], object]
+) -> Reply:
+    """Compile a module into a file, with an interpreter (`None` for this one's), and tell every 2 s how long it takes.
+
+    Raises:
+        ModuleRefused: a limit ended it, or the compiler crashed.
+        UsageError: the interpreter can't be run, or has no use of Fuseboard.
+    """
+    with ExitStack() as stack:
+        module, reply, errors = (stack.enter_context(anonymous_file(each)) for each in ("module", "reply", "errors"))
+        module.write(wasm)
+        module.seek(0)
+        process = _begun(order, python, artifact, (module, reply, errors))
+        try:
+            has_ended = _watched(process, order.timeout_seconds, told)
+        finally:
+            _end(process)
+        said, complained = _content(reply), _content(errors)
+    try:
+        return Reply.of(said)
+    except (TypeError, ValueError):
+        _explain(order, process, complained or said, has_ended=has_ended)
+
+
+def anonymous_file(name: str) -> IO[bytes]:
+    """Return an open file that has no name and goes with its last descriptor."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create(f"fuseboard-{name}"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _begun(
+    order: Order, python: str | None, artifact: IO[bytes], streams: tuple[IO[bytes], IO[bytes], IO[bytes]]
+) -> subprocess.Popen[bytes]:
+    interpreter = python or sys.executable
+    if not interpreter:
+        raise UsageError(f"this interpreter doesn't know its own path; {_ADVICE}")
+    package, module, reply, errors = str(Path(__file__).parent), *streams
+    argv = [interpreter, "-I", "-S", "-c", _BOOT, package, json.dumps(asdict(order)), str(artifact.fileno())]
+    try:
+        return subprocess.Popen(  # noqa: S603  the operator's interpreter and our own words
+            argv,
+            stdin=module,
+            stdout=reply,
+            stderr=errors,
+            pass_fds=(artifact.fileno(), *order.descriptors()),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise UsageError(f"the interpreter {interpreter!r} can't be run: {error}; {_ADVICE}") from None
+
+
+_ADVICE: Final = (
+    "pass python= of an interpreter that can compile modules, or compile='inline' to compile in this process"
+)
+
+
+def _watched(process: subprocess.Popen[bytes], seconds: float, told: Callable[[float], object]) -> bool:
+    """Wait for the end and return whether it came in time."""
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        if _has_ended(process, min(_PROGRESS_SECONDS, seconds - passed)):
+            return True
+        told(time.monotonic() - began)
+    return False
+
+
+def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:  # the application collects all of its children
+        return True
+    except (AttributeError, OSError):  # neither Linux nor new enough
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.returncode is not None
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(seconds * 1e3))
+    finally:
+        os.close(descriptor)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of it, and collect it."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # its session is its own
+    process.wait()
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _explain(order: Order, process: subprocess.Popen[bytes], words: bytes, *, has_ended: bool) -> NoReturn:
+    """Raise what is to be said of a process that ended without a reply, the last line of its words among it."""
+    code = process.returncode
+    if not has_ended or code == -signal.SIGALRM:
+        raise _over("timeout_seconds", f"{order.timeout_seconds} s")
+    if code == -signal.SIGXCPU:
+        raise _over("cpu_seconds", f"{order.cpu_seconds} s of a processor")
+    if code == -signal.SIGABRT:  # what a Rust program does that gets no memory
+        raise out_of_memory(order)
+    if code < 0:
+        raise ModuleRefused([f"the compiler was ended by signal {-code} ({signal.Signals(-code).name})"])
+    line = printable(words.decode(errors="replace").strip().rpartition("\n")[2], _SHOWN_CHARACTERS)
+    raise UsageError(f"the process that compiles failed: {line or 'it said nothing'}; {_ADVICE}")
+
+
+def _over(field: str, most: str) -> ModuleRefused:
+    return ModuleRefused(
+        [f"compiling takes more than {most}, the most that compile_limits.{field} allows; it was ended"]
+    )
+
+
+def out_of_memory(order: Order) -> ModuleRefused:
+    """Return what is said where there was not enough memory."""
+    return _over("memory_mb", f"{order.memory_mb} MiB of memory")

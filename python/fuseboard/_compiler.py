@@ -1,0 +1,201 @@
+"""From a module's bytes to a module: out of the cache, or compiled under limits.
+
+Rules:
+* What a plugin's author sent is never compiled in this process unless the operator says so: it can take any time and
+  memory.
+* Where the cache can't be used, that is said once, and modules are compiled anew each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from typing import IO, Any, Final, Literal, get_args
+
+from fuseboard import _compile, _core
+from fuseboard._arguments import check_kind
+from fuseboard._artifacts import ArtifactCache, Artifacts, Facts, entry_name
+from fuseboard._compile import Order, Reply
+from fuseboard._compile_process import CompileLimits, anonymous_file, compile_in_process, out_of_memory
+from fuseboard._errors import ModuleRefused, UsageError
+from fuseboard._private_folder import FolderUnusableError
+
+Where = Literal["subprocess", "inline"]
+
+_VERSION: Final = version("fuseboard")
+
+_log = logging.getLogger("fuseboard")
+
+
+class Compiler:
+    """Makes modules for an engine.
+
+    Args:
+        where: in a process of its own, or in this one, without limits.
+        limits: the defaults unless said.
+        cache: `None` for none.
+        python: the interpreter that the process runs; `None` for this one's.
+
+    Raises:
+        UsageError: one of them can't be used.
+    """
+
+    def __init__(
+        self,
+        engine: _core.Engine,
+        where: Where = "subprocess",
+        limits: CompileLimits | None = None,
+        cache: ArtifactCache | None = ArtifactCache(),  # noqa: B008  frozen
+        python: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if where not in get_args(Where):
+            raise UsageError(f"compile={where!r} must be 'subprocess' or 'inline'")
+        check_kind("compile_limits", limits, CompileLimits)
+        check_kind("cache", cache, ArtifactCache)
+        if python is not None and not isinstance(python, str | os.PathLike):
+            raise UsageError(f"python={python!r} must be a path or None")
+        self.engine = engine
+        self._where = where
+        self._limits = limits or CompileLimits()
+        self._cache = cache
+        self._python = None if python is None else os.fspath(python)
+        self._locks: set[int] = set()
+        self._said: set[str] = set()
+
+    def after_fork_in_child(self) -> None:
+        """Let go of locks that stay the parent's: it may end without giving them back."""
+        for lock in self._locks:
+            os.close(lock)
+        self._locks = set()
+
+    def module(self, wasm: bytes, plugin: str) -> _core.Module:
+        """Return a module; `plugin` is the slug that is told of it.
+
+        Raises:
+            ModuleRefused: it can't be a plugin, or compiling takes more than the limits.
+            UsageError: the interpreter can't be run.
+        """
+        key = self._key(wasm)
+        with ExitStack() as stack:
+            artifacts = self._opened(stack)
+            found = self._found(artifacts, key)
+            if found is not None:
+                return found
+            _core.scan(wasm, self.engine.memory_ceiling_bytes)
+            return self._made(artifacts, key, wasm, plugin)
+
+    # ── the cache ────────────────────────────────────────────────────────────────────────────────
+
+    def _key(self, wasm: bytes) -> str:
+        """Return the name of all that an artifact depends on: the scan too, as what is found isn't scanned again."""
+        key = hashlib.sha256(hashlib.sha256(wasm).digest())
+        for each in (self.engine.fingerprint, self.engine.memory_ceiling_bytes, _VERSION, _core.BOUNDS):
+            key.update(repr(each).encode())
+        return key.hexdigest()
+
+    def _opened(self, stack: ExitStack) -> Artifacts | None:
+        if self._cache is None:
+            return None
+        try:
+            return stack.enter_context(Artifacts(self._cache))
+        except FolderUnusableError as error:
+            self._say_not_kept(str(error))
+            return None
+
+    def _found(self, artifacts: Artifacts | None, key: str) -> _core.Module | None:
+        file = None if artifacts is None else artifacts.find(key)
+        if artifacts is None or file is None:
+            return None
+        with file:
+            try:
+                return _core.Module.from_artifact(self.engine, file.fileno())
+            except ValueError:
+                artifacts.discard(key)
+                return None
+
+    def _made(self, artifacts: Artifacts | None, key: str, wasm: bytes, plugin: str) -> _core.Module:
+        with anonymous_file("artifact") as output:
+            with self._locked(artifacts, key) as order:
+                reply = self._compile(order, wasm, output, plugin)
+                if artifacts is not None and reply.end == "made":
+                    self._keep(artifacts, key, output, _facts(wasm, plugin, reply))
+            found = self._found(artifacts, key)  # mapped from there, its pages are shared with other processes
+            if found is None and reply.end == "there":  # it was removed at once, or isn't right
+                self._compile(self._order(), wasm, output, plugin)
+            return found or _core.Module.from_artifact(self.engine, output.fileno())
+
+    @contextmanager
+    def _locked(self, artifacts: Artifacts | None, key: str) -> Iterator[Order]:
+        """Yield the order to compile, or to wait for another process that does."""
+        with ExitStack() as stack:
+            waiting: dict[str, Any] = {}
+            if artifacts is not None:
+                try:
+                    lock = stack.enter_context(artifacts.lock(key))
+                    self._locks.add(lock)
+                    stack.callback(self._locks.discard, lock)
+                    waiting = {"lock": lock, "folder": artifacts.folder.descriptor, "entry": entry_name(key)}
+                except OSError as error:
+                    self._say_not_kept(f"{artifacts.folder.path} can't be written: {error}")
+            yield self._order(**waiting)
+
+    def _order(self, **waiting: Any) -> Order:
+        engine, limits = self.engine, self._limits
+        return Order(
+            engine.memory_ceiling_bytes,
+            engine.pool_problem is None,
+            limits.cpu_seconds,
+            limits.memory_mb,
+            limits.timeout_seconds,
+            **waiting,
+        )
+
+    def _keep(self, artifacts: Artifacts, key: str, output: IO[bytes], facts: Facts) -> None:
+        try:
+            artifacts.store(key, output, facts)
+        except OSError as error:
+            self._say_not_kept(f"{artifacts.folder.path} can't be written: {error}")
+
+    # ── to compile ───────────────────────────────────────────────────────────────────────────────
+
+    def _compile(self, order: Order, wasm: bytes, output: IO[bytes], plugin: str) -> Reply:
+        _log.info("plugin %s: compiling %s bytes", plugin, f"{len(wasm):,}")
+        if self._where == "inline":
+            reply = _compile.make(order, wasm, output.fileno())
+        else:
+            reply = compile_in_process(order, wasm, output, python=self._python, told=_Progress(plugin))
+        if reply.lacking:
+            self._say_once(f"this platform has no limits for {' and '.join(reply.lacking)} of the compiler")
+        if reply.end == "refused":
+            raise ModuleRefused(reply.problems)
+        if reply.end == "memory":
+            raise out_of_memory(order)
+        if reply.end == "made":
+            _log.info("plugin %s: compiled, in %.1f s and %.0f MiB", plugin, reply.cpu_seconds, reply.peak_mb)
+        return reply
+
+    def _say_not_kept(self, why: str) -> None:
+        self._say_once(f"compiled modules aren't kept: {why}")
+
+    def _say_once(self, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            _log.warning("%s", what)
+
+
+class _Progress:
+    """Tells of a plugin that is still being compiled."""
+
+    def __init__(self, plugin: str) -> None:
+        self._plugin = plugin
+
+    def __call__(self, seconds: float) -> None:
+        _log.info("plugin %s: still compiling after %.0f s", self._plugin, seconds)
+
+
+def _facts(wasm: bytes, plugin: str, reply: Reply) -> Facts:
+    return Facts(plugin, hashlib.sha256(wasm).hexdigest(), len(wasm), _VERSION, reply.cpu_seconds, reply.peak_mb)
