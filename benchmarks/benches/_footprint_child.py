@@ -52,7 +52,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         manifest: Fuseboard's, where the contestant is Fuseboard.
         count: how many plugins, slots or calls.
         mib: how much memory each guest touches.
-        cache_config: the file that says where a peer keeps compiled modules; without one it keeps none.
+        cache: where compiled modules are kept, for a peer the file that says it; without one nowhere.
+        is_inline: whether Fuseboard compiles in the process itself.
         is_only_compiled: whether a peer that makes an instance with each plugin only makes what it is made from.
         imports: what the module imports, for a peer that must be given all of it.
     """
@@ -63,7 +64,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Mapping[str, Any] = {}
     count: int = 0
     mib: int = 0
-    cache_config: str = ""
+    cache: str = ""
+    is_inline: bool = False
     is_only_compiled: bool = False
     imports: Sequence[Import] = ()
 

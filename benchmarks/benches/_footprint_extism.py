@@ -17,7 +17,7 @@ from extism.extism import (  # type: ignore[import-not-found,import-untyped,unus
 
 def loader(job: Job) -> Callable[[bytes], object]:
     """Return what makes a plugin of a module, or compiles it for plugins."""
-    os.environ["EXTISM_CACHE_CONFIG"] = job.cache_config
+    os.environ["EXTISM_CACHE_CONFIG"] = job.cache
     functions = [_stub(each) for each in job.imports]
     make = CompiledPlugin if job.is_only_compiled else extism.Plugin
     return lambda wasm: make(wasm, functions=functions)

@@ -50,7 +50,14 @@ def _host(job: Job, hold: Callable[[], object]) -> fb.Host:
         return HELD
 
     hooks = [fb.Filter(hook["name"], bytes) for hook in job.manifest["hooks"]]
-    return fb.Host(hooks=hooks, functions=[lookup], breaker=None)
+    cache = fb.ArtifactCache(folder=job.cache) if job.cache else None
+    return fb.Host(
+        hooks=hooks,
+        functions=[lookup],
+        breaker=None,
+        cache=cache,
+        compile="inline" if job.is_inline else "subprocess",
+    )
 
 
 def _load(host: fb.Host, job: Job, wasm: bytes, slug: str, **terms: Any) -> fb.Plugin:

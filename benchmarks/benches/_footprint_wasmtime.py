@@ -14,8 +14,8 @@ from benchmarks.benches._footprint_child import HELD, Call, Job
 def loader(job: Job) -> Callable[[bytes], object]:
     """Return what compiles a module in an engine."""
     config = wasmtime.Config()
-    if job.cache_config:
-        config.cache = job.cache_config
+    if job.cache:
+        config.cache = job.cache
     engine = wasmtime.Engine(config)
     return lambda wasm: wasmtime.Module(engine, wasm)
 

@@ -61,7 +61,8 @@ _LARGER_NOTE: Final = (
     "for its imports, wasmtime-py only compiles."
 )
 _LOAD_NOTE: Final = (
-    "An engine is there before wasmtime-py compiles, a host before Fuseboard loads. Fuseboard has no cache on disk."
+    "An engine is there before wasmtime-py compiles, a host before Fuseboard loads. Without a cache Fuseboard starts a "
+    "process for each module, unless it is told to compile inline."
 )
 _LARGER_LOAD_NOTE: Final = (
     f"{_LARGER_NOTE} The engine takes this long on one thread, with fuel counted and memory checked by code; "
@@ -135,21 +136,37 @@ def _import_row(rounds: int) -> Row:
 def _load_rows(size: str, guest: _Guest, note: str, rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="fuseboard-compiled-") as scratch:
         cached = {
-            f"{name}, from its cache": guest.job(name, "load", cache_config=_cache_config(Path(scratch), name))
-            for name in (_EXTISM, _WASMTIME)
+            f"{name}, from its cache": guest.job(name, "load", cache=_cache(Path(scratch), name)) for name in _MODULES
         }
         for job in cached.values():
             _numbers_of(job)  # fills the cache
-        uncached = {f"{name}, no cache": guest.job(name, "load") for name in (_EXTISM, _WASMTIME)}
-        taken = _taken({_OURS: guest.job(_OURS, "load")} | uncached | cached, rounds)
+        uncached = {f"{name}, no cache": guest.job(name, "load") for name in _MODULES}
+        uncached[f"{_OURS}, inline"] = guest.job(_OURS, "load", is_inline=True)
+        taken = _taken(uncached | cached, rounds)
     first, another = (_figures(taken, key, "ms") for key in ("first", "another"))
-    with_host = Figure(f"{_OURS}, with its host", tuple(one["made"] + one["first"] for one in taken[_OURS]), "ms")
-    yield Row(f"load, {size}, first in a process", (first[0], with_host, *first[1:]), _ratios(first), note)
-    yield Row(f"load, {size}, another", tuple(another), _ratios(another), note)
+    of_cached = taken[f"{_OURS}, from its cache"]
+    with_host = Figure(
+        f"{_OURS}, its host and from its cache", tuple(one["made"] + one["first"] for one in of_cached), "ms"
+    )
+    yield Row(f"load, {size}, first in a process", (*first, with_host), _like_with_like(first), note)
+    yield Row(f"load, {size}, another", tuple(another), _like_with_like(another), note)
 
 
-def _cache_config(scratch: Path, name: str) -> str:
-    """Write a configuration of wasmtime's cache, with a folder of its own, and return its path."""
+def _like_with_like(figures: Sequence[Figure]) -> tuple[Ratio, ...]:
+    """Return Fuseboard's figures over the peers' that were made in the same way."""
+    by_name = {figure.contestant: figure for figure in figures}
+    ways = {"no cache": "no cache", "inline": "no cache", "from its cache": "from its cache"}
+    return tuple(
+        ratio(by_name[f"{_OURS}, {ours}"], by_name[f"{peer}, {theirs}"], is_guarded=False)
+        for ours, theirs in ways.items()
+        for peer in (_EXTISM, _WASMTIME)
+    )
+
+
+def _cache(scratch: Path, name: str) -> str:
+    """Return the folder of our cache, or a configuration of wasmtime's, with a folder of its own."""
+    if name == _OURS:
+        return str(scratch / name)
     path = scratch / f"{name}.toml"
     path.write_text(f"[cache]\ndirectory = '{scratch / name}'\n")
     return str(path)
