@@ -604,7 +604,8 @@ def test_interrupt_has_its_own_exit_code(tmp_path: Path) -> None:
 
 
 def commands() -> list[click.Command]:
-    return [main, *main.commands.values()]
+    groups = [main, *(each for each in main.commands.values() if isinstance(each, click.Group))]
+    return [main, *(each for group in groups for each in group.commands.values())]
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: str(command.name))

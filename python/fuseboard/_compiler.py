@@ -28,7 +28,10 @@ Where = Literal["subprocess", "inline"]
 
 _VERSION: Final = version("fuseboard")
 
-_log = logging.getLogger("fuseboard")
+LOAD_LOGGER: Final = "fuseboard.load"
+"""Where a load tells what it takes."""
+
+_log = logging.getLogger(LOAD_LOGGER)
 
 
 class Compiler:

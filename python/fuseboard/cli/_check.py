@@ -19,14 +19,16 @@ from rich.text import Text
 
 from fuseboard import _core
 from fuseboard._compiler import Compiler
-from fuseboard._errors import LoadError, ManifestError
+from fuseboard._errors import LoadError, ManifestError, UsageError
 from fuseboard._grants import AS_REQUESTED
 from fuseboard._hostcalls import HOST_CALLS, BackendKind
 from fuseboard._limits import LIMITS, Caps, Limit, Limits, effective
 from fuseboard._loading import Policy, Terms, examine, from_folder, requests_of
 from fuseboard._manifest import Manifest
 from fuseboard.cli._application import host_at
+from fuseboard.cli._log import shown_loads
 from fuseboard.cli._terminal import (
+    CannotRun,
     facts,
     host_option,
     json_option,
@@ -55,7 +57,8 @@ def check(context: click.Context, folder: Path, host: str | None, as_json: bool)
 
     Exits with 0 where there is no problem, 1 where there are, 2 for wrong usage. Nothing of the plugin runs.
     """
-    checked = _checked(folder, _any_application() if host is None else host_at(host)._registry.policy())
+    with shown_loads():
+        checked = _checked(folder, _any_application() if host is None else host_at(host)._registry.policy())
     if as_json:
         print_json(_data(checked))
     else:
@@ -76,7 +79,10 @@ class _Checked:
 
 def _checked(folder: Path, policy: Policy) -> _Checked:
     candidate = from_folder(folder, policy.ceilings)
-    module, problems = examine(candidate, policy, Terms(grants=AS_REQUESTED))
+    try:
+        module, problems = examine(candidate, policy, Terms(grants=AS_REQUESTED))
+    except UsageError as error:
+        raise CannotRun(str(error)) from None
     return _Checked(Path(candidate.path or folder), policy.ceilings, candidate.manifest, module, problems)
 
 

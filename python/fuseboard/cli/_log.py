@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from rich.text import Text
 
+from fuseboard._compiler import LOAD_LOGGER
 from fuseboard._outcome import Completed, Skipped, Trap
 from fuseboard.cli._terminal import notices, plain, say
 
@@ -51,6 +52,22 @@ def watched_log(take: Callable[[LogLine], object]) -> Iterator[None]:
         ours.removeHandler(handler)
         ours.propagate = was[0]
         plugins.setLevel(was[1])
+
+
+@contextmanager
+def shown_loads() -> Iterator[None]:
+    """Show on standard error what loads take that compile."""
+    loads = logging.getLogger(LOAD_LOGGER)
+    handler, was = _Handler(show_line), (loads.propagate, loads.level)
+    loads.addHandler(handler)
+    loads.propagate = False
+    loads.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        loads.removeHandler(handler)
+        loads.propagate = was[0]
+        loads.setLevel(was[1])
 
 
 def show_line(line: LogLine) -> None:

@@ -28,7 +28,7 @@ from fuseboard._outcome import Completed, Outcome, Skipped, Trapped
 from fuseboard._plugin import Plugin
 from fuseboard._values import UNWRITABLE
 from fuseboard.cli._application import host_at
-from fuseboard.cli._log import LogLine, show_line, watched_log
+from fuseboard.cli._log import LogLine, show_line, shown_loads, watched_log
 from fuseboard.cli._report import Report
 from fuseboard.cli._terminal import (
     CannotRun,
@@ -114,9 +114,11 @@ def _run(folder: Path, options: Options) -> Report:
     written = _written(options)
     about = _json_object("--context", options["context"])
     settings = dict(_setting(each) for each in options["setting"])
-    host = cast("AnyHost", host_at(options["host"]))
     log: list[LogLine] = []
-    with _refusals_told(), redirect_stdout(sys.stderr), watched_log(log.append if options["as_json"] else show_line):
+    watched = watched_log(log.append if options["as_json"] else show_line)
+    with shown_loads():
+        host = cast("AnyHost", host_at(options["host"]))
+    with _refusals_told(), redirect_stdout(sys.stderr), watched, shown_loads():
         hook = _hook(host, options["hook"])
         value = _value(hook, written)
         grants: GrantsOrWord = AS_REQUESTED if options["grant"] == AS_REQUESTED else None
