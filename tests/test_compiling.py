@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -475,6 +476,29 @@ def test_a_cache_that_is_only_read(
     monkeypatch.setattr(_compiler, "compile_in_process", refuse_to_compile)
     monkeypatch.setattr(os, "utime", read_only)
     assert make_host(cache=cache).load_bytes(ECHO, manifest("b")).slug == "b"
+
+
+def test_a_cache_whose_files_may_not_be_run(
+    make_host: Callable[..., fb.Host],
+    cache: ArtifactCache,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a file system that is mounted with noexec, plugins are loaded all the same, and one warning says so."""
+
+    def from_file(*_: object) -> _core.Module:
+        raise ValueError("unable to make memory executable: Permission denied")
+
+    module = SimpleNamespace(from_file=from_file, from_artifact=_core.Module.from_artifact)
+    monkeypatch.setattr(_compiler, "_core", SimpleNamespace(**{**vars(_core), "Module": module}))
+    host = make_host(cache=cache)
+    for slug in ("a", "b"):
+        host.load_bytes(ECHO, manifest(slug))
+    assert host.apply_filter("text", "x") == "x"
+    [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert (
+        warning == f"compiled modules aren't kept: what is in {cache.path()} can't be run; is it mounted with noexec?"
+    )
 
 
 # ── many at once ─────────────────────────────────────────────────────────────────────────────────

@@ -84,11 +84,14 @@ def compile_in_process(
         module.write(wasm)
         module.seek(0)
         process = _begun(order, python, artifact, (module, reply, errors))
+        has_ended = False
         try:
             has_ended = _watched(process, order.timeout_seconds, told)
         finally:
-            _end(process)
-        said, complained = _content(reply), _content(errors)
+            if not has_ended:
+                _kill(process)
+            process.wait()
+        said, complained = content(reply), content(errors)
     try:
         return Reply.of(said)
     except (TypeError, ValueError):
@@ -97,9 +100,16 @@ def compile_in_process(
 
 def anonymous_file(name: str) -> IO[bytes]:
     """Return an open file that has no name and goes with its last descriptor."""
-    if hasattr(os, "memfd_create"):
+    try:
         return os.fdopen(os.memfd_create(f"fuseboard-{name}"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
+    except (AttributeError, OSError):  # not Linux, or a sandbox
+        return tempfile.TemporaryFile(buffering=0)
+
+
+def content(file: IO[bytes]) -> bytes:
+    """Return all that is in a file."""
+    file.seek(0)
+    return file.read()
 
 
 def _begun(
@@ -155,16 +165,10 @@ def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
         os.close(descriptor)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of it, and collect it."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill it and what it began: its session is its own."""
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # its session is its own
-    process.wait()
-
-
-def _content(file: IO[bytes]) -> bytes:
-    file.seek(0)
-    return file.read()
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _explain(order: Order, process: subprocess.Popen[bytes], words: bytes, *, has_ended: bool) -> NoReturn:

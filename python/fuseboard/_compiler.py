@@ -20,7 +20,7 @@ from fuseboard import _compile, _core
 from fuseboard._arguments import check_kind
 from fuseboard._artifacts import ArtifactCache, Artifacts, Facts, entry_name
 from fuseboard._compile import Order, Reply
-from fuseboard._compile_process import CompileLimits, anonymous_file, compile_in_process, out_of_memory
+from fuseboard._compile_process import CompileLimits, anonymous_file, compile_in_process, content, out_of_memory
 from fuseboard._errors import ModuleRefused, UsageError
 from fuseboard._private_folder import FolderUnusableError
 
@@ -115,7 +115,7 @@ class Compiler:
             return None
         with file:
             try:
-                return _core.Module.from_artifact(self.engine, file.fileno())
+                return _core.Module.from_file(self.engine, file.fileno())
             except ValueError:
                 artifacts.discard(key)
                 return None
@@ -124,12 +124,15 @@ class Compiler:
         with anonymous_file("artifact") as output:
             with self._locked(artifacts, key) as order:
                 reply = self._compile(order, wasm, output, plugin)
-                if artifacts is not None and reply.end == "made":
-                    self._keep(artifacts, key, output, _facts(wasm, plugin, reply))
+                is_kept = reply.end == "made" and self._keep(artifacts, key, output, _facts(wasm, plugin, reply))
             found = self._found(artifacts, key)  # mapped from there, its pages are shared with other processes
-            if found is None and reply.end == "there":  # it was removed at once, or isn't right
+            if found is not None:
+                return found
+            if is_kept and artifacts is not None:
+                self._say_not_kept(f"what is in {artifacts.folder.path} can't be run; is it mounted with noexec?")
+            if reply.end == "there":  # it was removed at once, or isn't right
                 self._compile(self._order(), wasm, output, plugin)
-            return found or _core.Module.from_artifact(self.engine, output.fileno())
+            return _core.Module.from_artifact(self.engine, content(output))
 
     @contextmanager
     def _locked(self, artifacts: Artifacts | None, key: str) -> Iterator[Order]:
@@ -157,11 +160,15 @@ class Compiler:
             **waiting,
         )
 
-    def _keep(self, artifacts: Artifacts, key: str, output: IO[bytes], facts: Facts) -> None:
+    def _keep(self, artifacts: Artifacts | None, key: str, output: IO[bytes], facts: Facts) -> bool:
+        if artifacts is None:
+            return False
         try:
             artifacts.store(key, output, facts)
         except OSError as error:
             self._say_not_kept(f"{artifacts.folder.path} can't be written: {error}")
+            return False
+        return True
 
     # ── to compile ───────────────────────────────────────────────────────────────────────────────
 

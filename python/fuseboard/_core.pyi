@@ -102,7 +102,7 @@ class Module:
 
     def __new__(cls, engine: Engine, wasm: bytes) -> Module: ...
     @staticmethod
-    def from_artifact(engine: Engine, descriptor: int) -> Module:
+    def from_file(engine: Engine, descriptor: int) -> Module:
         """Map the artifact in an open file, audit and link it.
 
         Its code is run as it is: only what `compile` made may be given, and nobody may write to the file while the
@@ -110,8 +110,16 @@ class Module:
 
         Raises:
             ModuleRefused: with the list of all problems.
-            ValueError: the artifact was cut, or made for another engine.
+            ValueError: the artifact was cut, or made for another engine, or what is in the file may not be run.
             OSError: the descriptor is none.
+        """
+    @staticmethod
+    def from_artifact(engine: Engine, artifact: bytes) -> Module:
+        """Copy an artifact, audit and link it; its code is run as it is, as with `from_file`.
+
+        Raises:
+            ModuleRefused: with the list of all problems.
+            ValueError: the artifact was cut, or made for another engine.
         """
     @property
     def imports(self) -> list[str]:

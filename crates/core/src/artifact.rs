@@ -61,12 +61,27 @@ impl Module {
     /// Maps an artifact that [`compile`] made, audits and links it. The file must not change while the module lives.
     ///
     /// # Errors
-    /// The artifact doesn't fit the engine, or the module can't be a plugin.
-    pub fn from_artifact(engine: &Engine, artifact: File) -> Result<Self, ArtifactError> {
+    /// The artifact doesn't fit the engine, its file may not be run, or the module can't be a plugin.
+    pub fn from_file(engine: &Engine, artifact: File) -> Result<Self, ArtifactError> {
         #[expect(unsafe_code, reason = "code from outside can't be checked, only be trusted")]
         // Safety: the caller answers for the file: that `compile` made it, and that nobody writes to it.
         let mapped = unsafe { wt::Module::deserialize_open_file(&engine.inner, artifact) };
-        let module = mapped.map_err(|error| ArtifactError::Unfit(format!("{error:#}")))?;
+        Self::from_loaded(engine, mapped)
+    }
+
+    /// Copies an artifact that [`compile`] made, audits and links it.
+    ///
+    /// # Errors
+    /// The artifact doesn't fit the engine, or the module can't be a plugin.
+    pub fn from_artifact(engine: &Engine, artifact: &[u8]) -> Result<Self, ArtifactError> {
+        #[expect(unsafe_code, reason = "code from outside can't be checked, only be trusted")]
+        // Safety: the caller answers for the bytes: that `compile` made them.
+        let copied = unsafe { wt::Module::deserialize(&engine.inner, artifact) };
+        Self::from_loaded(engine, copied)
+    }
+
+    fn from_loaded(engine: &Engine, loaded: wt::Result<wt::Module>) -> Result<Self, ArtifactError> {
+        let module = loaded.map_err(|error| ArtifactError::Unfit(format!("{error:#}")))?;
         Ok(Self::linked(engine, &module)?)
     }
 }
@@ -109,7 +124,10 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         file.write_all(bytes).unwrap();
         file.rewind().unwrap();
-        Module::from_artifact(engine, file)
+        let copied = Module::from_artifact(engine, bytes);
+        let mapped = Module::from_file(engine, file);
+        assert_eq!(copied.is_ok(), mapped.is_ok());
+        mapped
     }
 
     /// What the compiler without a pool makes fits the engine with one, and bytes behind it don't matter.

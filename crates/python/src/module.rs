@@ -58,10 +58,16 @@ impl Module {
     }
 
     #[staticmethod]
-    fn from_artifact(py: Python<'_>, engine: &Engine, descriptor: i32) -> PyResult<Self> {
+    fn from_file(py: Python<'_>, engine: &Engine, descriptor: i32) -> PyResult<Self> {
         let file = copied(descriptor)?;
-        let mapped = detached(py, || core::Module::from_artifact(&engine.inner, file));
+        let mapped = detached(py, || core::Module::from_file(&engine.inner, file));
         mapped.map(|module| Self { inner: Arc::new(module) }).map_err(not_made)
+    }
+
+    #[staticmethod]
+    fn from_artifact(py: Python<'_>, engine: &Engine, artifact: &[u8]) -> PyResult<Self> {
+        let loaded = detached(py, || core::Module::from_artifact(&engine.inner, artifact));
+        loaded.map(|module| Self { inner: Arc::new(module) }).map_err(not_made)
     }
 
     #[getter]
