@@ -2,6 +2,7 @@
 
 Rules:
 * An authorizer allows a list of actions while a statement is compiled, and nothing at all between statements.
+* No fork cuts a statement in two.
 * The deadline is looked at between SQLite's opcodes only. What a single opcode can cost is bounded by sizes, and
   functions whose time grows with the square of their input are replaced or refused.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
+from fuseboard.backends._fork_gate import fork_gate
 from fuseboard.backends._locks import OwnedLock
 
 if TYPE_CHECKING:
@@ -78,11 +80,12 @@ class Guard:
     @contextmanager
     def allowing(self, actions: frozenset[int] | None, deadline: float) -> Iterator[None]:
         """Allow these of SQLite's actions until the deadline, `None` for all; nothing runs unguarded afterwards."""
-        self._allowed, self._deadline, self.refused, self.stopped = actions, deadline, False, False
-        try:
-            yield
-        finally:
-            self._allowed, self._deadline = frozenset(), -math.inf
+        with fork_gate().working():
+            self._allowed, self._deadline, self.refused, self.stopped = actions, deadline, False, False
+            try:
+                yield
+            finally:
+                self._allowed, self._deadline = frozenset(), -math.inf
 
     def authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
         """Answer SQLite's question; `first` is a table's name, `second` a function's."""
@@ -122,6 +125,11 @@ class Database:
 
 def open_database(pages: int) -> Database:
     """Return a database in memory that may grow to `pages` pages."""
+    with fork_gate().working():
+        return _opened(pages)
+
+
+def _opened(pages: int) -> Database:
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=0)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")

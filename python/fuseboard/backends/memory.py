@@ -44,6 +44,7 @@ from fuseboard.backends import (
     KvSet,
     KvValue,
 )
+from fuseboard.backends._fork_gate import fork_gate
 from fuseboard.backends._locks import OwnedLock
 from fuseboard.backends._sqlite import (
     PAGE_BYTES,
@@ -197,6 +198,7 @@ class MemoryDb:
         self._databases: dict[_Namespace, Database] = {}
         self._inherited: list[dict[_Namespace, Database]] = []
         self._lock = Lock()
+        fork_gate()
 
     def session(self, identity: Identity) -> _DbSession:
         """Return a session on the identity's namespace."""
@@ -221,7 +223,7 @@ class MemoryDb:
 
     def close(self) -> None:
         """Forget all data and close the connections; no session may be open."""
-        with self._lock:
+        with self._lock, fork_gate().working():
             for database in self._databases.values():
                 database.connection.close()
             self._databases.clear()

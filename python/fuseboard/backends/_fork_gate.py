@@ -1,0 +1,70 @@
+"""Keeps forks and SQLite's work apart: SQLite's own locks, taken at a fork, stay taken in the child for ever.
+
+Rules:
+* A fork waits for what runs, and what would begin waits for the fork.
+* Nobody waits for long: an application whose own fork handlers wait for a thread that waits here must not hang. After
+  `PATIENCE_SECONDS` it goes on, as it would without this.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import Condition
+from typing import Final
+
+PATIENCE_SECONDS: Final = 1.0
+
+
+class ForkGate:
+    """How many forks and how many pieces of work there are in this process; never both, but for who lost patience."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._forks = 0
+        self._working = 0
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Do what a fork must not cut in two."""
+        gate = self._changed
+        with gate:
+            gate.wait_for(lambda: not self._forks, PATIENCE_SECONDS)
+            self._working += 1
+        try:
+            yield
+        finally:
+            with gate:
+                self._working -= 1
+                gate.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait until nobody works, and keep it so."""
+        with self._changed:
+            self._forks += 1
+            self._changed.wait_for(lambda: not self._working, PATIENCE_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        """Let all go on."""
+        with self._changed:
+            self._forks = max(0, self._forks - 1)  # a fork that had begun when the gate was made only ends here
+            self._changed.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: nobody who worked or waited is here."""
+        self._changed = Condition()
+        self._forks = self._working = 0
+
+
+@cache
+def fork_gate() -> ForkGate:
+    """Return the gate of this process: SQLite has one set of locks for all of its databases."""
+    gate = ForkGate()
+    os.register_at_fork(
+        before=gate.before_fork,
+        after_in_parent=gate.after_fork_in_parent,
+        after_in_child=gate.after_fork_in_child,
+    )
+    return gate

@@ -1,0 +1,94 @@
+"""The gate between forks and SQLite: neither cuts the other, and nobody waits for long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fuseboard.backends import _fork_gate
+from fuseboard.backends._fork_gate import ForkGate
+
+
+def begun(work: Callable[[], object]) -> tuple[threading.Thread, threading.Event]:
+    """Do something on a thread and return what is set when it is done."""
+    done = threading.Event()
+
+    def run() -> None:
+        work()
+        done.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, done
+
+
+def work_in(gate: ForkGate) -> None:
+    with gate.working():
+        pass
+
+
+def test_a_fork_waits_for_work() -> None:
+    """It goes on when the last piece of work is done."""
+    gate = ForkGate()
+    with gate.working():
+        with gate.working():
+            thread, forks = begun(gate.before_fork)
+            assert not forks.wait(0.05)
+        assert not forks.wait(0.05)
+    assert forks.wait(0.9)
+    thread.join()
+
+
+def test_work_waits_for_all_forks() -> None:
+    """It begins when the last of the forks that are under way is over."""
+    gate = ForkGate()
+    gate.before_fork()
+    gate.before_fork()
+    thread, works = begun(lambda: work_in(gate))
+    assert not works.wait(0.05)
+    gate.after_fork_in_parent()
+    assert not works.wait(0.05)
+    gate.after_fork_in_parent()
+    assert works.wait(0.9)
+    thread.join()
+
+
+def test_a_fork_that_began_before_the_gate() -> None:
+    """Its end is seen without its beginning, and holds nobody up."""
+    gate = ForkGate()
+    gate.after_fork_in_parent()
+    began = time.monotonic()
+    work_in(gate)
+    assert time.monotonic() - began < 0.5
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork that waits for a thread which waits for the fork ends, and so does the work."""
+    monkeypatch.setattr(_fork_gate, "PATIENCE_SECONDS", 0.1)
+    gate = ForkGate()
+    with gate.working():
+        began = time.monotonic()
+        gate.before_fork()
+        work_in(gate)
+        assert 0.2 <= time.monotonic() - began < 5
+    gate.after_fork_in_parent()
+    work_in(gate)
+
+
+def test_a_child_begins_with_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the fork nor what ran is there, so that nobody waits for them."""
+    gate = ForkGate()
+    half_done = gate.working()
+    half_done.__enter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(_fork_gate, "PATIENCE_SECONDS", 0.0)
+        gate.before_fork()
+    gate.after_fork_in_child()
+    began = time.monotonic()
+    work_in(gate)
+    gate.before_fork()
+    gate.after_fork_in_parent()
+    assert time.monotonic() - began < 0.5
