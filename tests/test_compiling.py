@@ -89,6 +89,16 @@ def test_inline_starts_no_process(
     assert len(entries(cache)) == 1
 
 
+def test_a_module_that_compiles_to_too_much(
+    make_host: Callable[..., fb.Host], cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An artifact over the bound is refused, and not kept."""
+    monkeypatch.setattr(_compile, "LARGEST_ARTIFACT", 1_000)
+    with pytest.raises(fb.ModuleError, match=r"compiles to [\d,]+ bytes; the most is 1,000"):
+        make_host(cache=cache, compile="inline").load_bytes(ECHO, manifest())
+    assert entries(cache) == []
+
+
 @pytest.mark.parametrize("where", ["subprocess", "inline"])
 def test_what_the_compiler_refuses(make_host: Callable[..., fb.Host], cache: ArtifactCache, where: str) -> None:
     """Invalid code is a `ModuleError` in the compiler's words, wherever it runs, and nothing is kept."""

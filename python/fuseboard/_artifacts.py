@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -34,6 +36,7 @@ FOLDER_VARIABLE: Final = "FUSEBOARD_CACHE_DIR"
 _MAGIC: Final = b"fuseboard artifact 1\n"
 _SEAL_BYTES: Final = 32
 _LENGTH_BYTES: Final = 4
+_PIECE_BYTES: Final = MIB
 _END_BYTES: Final = _SEAL_BYTES + len(_MAGIC)
 _ENTRY: Final = re.compile(r"[0-9a-f]{64}\.artifact")
 _PASSING: Final = re.compile(r"[0-9a-f]{64}\.(?:lock|[0-9a-f]{16}\.part)|secret\.[0-9a-f]{16}")
@@ -175,12 +178,14 @@ class Artifacts:
         name, part = entry_name(key), f"{key}.{secrets.token_hex(8)}.part"
         written = msgspec.json.encode(facts)
         tail = written + len(written).to_bytes(_LENGTH_BYTES, "little")
+        seal = self._seal(name)
         artifact.seek(0)
-        content = artifact.read()
         try:
             with self.folder.created(part) as file:
-                for each in (content, tail, self._seal(name, content, tail), _MAGIC):
-                    file.write(each)
+                for piece in chain(iter(partial(artifact.read, _PIECE_BYTES), b""), (tail,)):
+                    file.write(piece)
+                    seal.update(piece)
+                file.write(seal.digest() + _MAGIC)
             self.folder.rename(part, name)
         except OSError:
             self.folder.unlink(part)
@@ -228,15 +233,12 @@ class Artifacts:
         if os.fstat(file.fileno()).st_size <= _END_BYTES:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
-            end = bytes(content[-_END_BYTES:])
-            right = self._seal(name, content[:-_END_BYTES]) + _MAGIC
-        return hmac.compare_digest(end, right)
+            seal = self._seal(name)
+            seal.update(content[:-_END_BYTES])
+            return hmac.compare_digest(bytes(content[-_END_BYTES:]), seal.digest() + _MAGIC)
 
-    def _seal(self, name: str, *content: bytes | memoryview) -> bytes:
-        seal = hmac.new(self._secret, name.encode(), "sha256")
-        for each in content:
-            seal.update(each)
-        return seal.digest()
+    def _seal(self, name: str) -> hmac.HMAC:
+        return hmac.new(self._secret, name.encode(), "sha256")
 
 
 def entry_name(key: str) -> str:

@@ -24,6 +24,9 @@ from fuseboard._errors import ModuleRefused
 
 End = Literal["made", "there", "refused", "memory"]
 
+LARGEST_ARTIFACT: Final = 256 << 20
+"""In bytes. Ordinary modules take some 5 times their size (measured)."""
+
 _MIB: Final = 1 << 20
 _NICENESS: Final = 5
 
@@ -89,6 +92,8 @@ def make(order: Order, wasm: bytes, artifact: int) -> Reply:
         return Reply("refused", problems=refused.args[0])
     except MemoryError:
         return Reply("memory")
+    if len(compiled) > LARGEST_ARTIFACT:
+        return Reply("refused", [f"compiles to {len(compiled):,} bytes; the most is {LARGEST_ARTIFACT:,}"])
     with open(artifact, "wb", closefd=False) as file:
         file.write(compiled)
     return Reply("made")
