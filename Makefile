@@ -9,7 +9,7 @@ RUST := Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) $(wildcard crates/
 PACKAGE := pyproject.toml $(wildcard python/fuseboard/*.py* python/fuseboard/*/*.py)
 CHECKED := python tests tools examples benchmarks
 
-.PHONY: run test check wheel bench guard soak format clean prerequisites
+.PHONY: run test check wheel bench guard fuzz soak format clean prerequisites
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed  ## set everything up and show the main job
@@ -17,7 +17,9 @@ run: $(VENV)/installed  ## set everything up and show the main job
 
 test: check $(VENV)/installed $(PEERS)/installed  ## set everything up, check and test
 	@echo "→ Rust tests"
-	@cargo test --release --locked --quiet --package fuseboard-core
+	@cargo test --release --locked --quiet --package fuseboard-core --package fuseboard-fuzz
+	@cargo build --release --locked --quiet --package fuseboard-fuzz --bin smith  # random modules for the hostile corpus
+	@sh tools/fuzz.sh 6
 	@echo "→ Python tests, against the installed wheel"
 	@$(BIN)/python -m pytest
 	@$(MAKE) --no-print-directory guard
@@ -43,6 +45,9 @@ bench: $(PEERS)/installed  ## measure beside the peers: one table, and benchmark
 guard: $(PEERS)/installed  ## fail where a ratio to a peer has grown by a third
 	@echo "→ ratios to the peers, against the baseline"
 	@$(PEERS)/bin/python benchmarks/bench.py --guard
+
+fuzz:  ## fuzz what reads a stranger's bytes, FUZZ_SECONDS a target
+	@sh tools/fuzz.sh $(or $(FUZZ_SECONDS),30)
 
 soak: $(VENV)/installed $(VENV)/developing  ## the long runs: a million invocations, crowds, siblings, cancellations, reloads
 	@$(BIN)/python benchmarks/soak.py

@@ -271,7 +271,8 @@ async fn park(caller: &mut Context<'_>, call: HostCall) -> wt::Result<Answer> {
 
 /// Puts an answer into the reply buffers and returns what the import returns.
 fn settle(caller: &mut Context<'_>, answer: Answer) -> i32 {
-    let code = if answer.code < 0 { answer.code as i32 } else { clamped(answer.body.len()) };
+    // Cut to an i32, a code could come out as a length.
+    let code = if answer.code < 0 { answer.code.max(i32::MIN.into()) as i32 } else { clamped(answer.body.len()) };
     let buffers = &mut caller.data_mut().buffers;
     buffers.reply_head = answer.head;
     buffers.reply_body = answer.body;

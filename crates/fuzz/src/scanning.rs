@@ -1,0 +1,43 @@
+//! The target `fuzz-scan`: any bytes are offered to the pre-scan.
+//!
+//! What must hold: it says yes or no in plain words, a higher ceiling of memory never makes a no of a yes, and what it
+//! says yes to can be read to its end.
+
+use fuseboard_core::{ModuleError, scan};
+use wasmparser::Parser;
+
+use crate::calling::assert_is_printable;
+
+pub(crate) const CEILING_BYTES: usize = 16 << 20;
+/// What a problem takes to be said, names of the guest's included.
+const PROBLEM_BYTES: usize = 4 << 10;
+
+/// Runs the target on an input's bytes.
+///
+/// # Panics
+/// A rule was broken.
+pub fn target(bytes: &[u8]) {
+    match scan(bytes, CEILING_BYTES) {
+        Err(error) => check_words(&error),
+        Ok(()) => {
+            assert!(scan(bytes, CEILING_BYTES * 2).is_ok(), "refused under a higher ceiling only");
+            let unread = Parser::new(0).parse_all(bytes).find_map(Result::err);
+            assert!(unread.is_none(), "accepted, but cannot be read: {unread:?}");
+        }
+    }
+}
+
+pub(crate) fn check_words(error: &ModuleError) {
+    assert!(!error.problems.is_empty(), "refused without a word");
+    for problem in &error.problems {
+        assert_is_printable(problem);
+        assert!(problem.len() <= PROBLEM_BYTES, "a problem of {} bytes", problem.len());
+    }
+}
+
+/// Says what an input means: the scan's word on it.
+#[must_use]
+pub fn explained(bytes: &[u8]) -> String {
+    let verdict = scan(bytes, CEILING_BYTES).map_or_else(|error| format!("refused: {error}"), |()| "accepted".into());
+    format!("a file of {} bytes, {verdict}", bytes.len())
+}
