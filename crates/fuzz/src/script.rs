@@ -47,7 +47,25 @@ pub enum Deed {
 
 /// A pointer and a length.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub struct Range(pub Number, pub Number);
+pub enum Range {
+    /// Any two.
+    Any(Number, Number),
+    /// So many bytes, that end close to the end of the memory.
+    ToEnd(Number, Step),
+}
+
+/// A step from a bound: from one before it to two behind it.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Step(u8);
+
+/// What numbers are chosen by.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene {
+    /// Bytes of memory that the guest has.
+    pub size: usize,
+    /// The caps.
+    pub caps: [usize; 3],
+}
 
 /// A number that is worth trying for a pointer, a length or an offset.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -58,6 +76,8 @@ pub enum Number {
     Medium(u16),
     /// Close to the end of the memory, on either side.
     Edge(i8),
+    /// Close to a cap.
+    Cap(u8, Step),
     /// Any.
     Any(i32),
 }
@@ -96,20 +116,22 @@ impl Record {
 }
 
 impl Deed {
-    /// Gives the record for a memory of some size; `most` says what meters 1 and 2 read at most.
+    /// Gives the record; `most` says what meters 1 and 2 read at most.
     #[must_use]
-    pub fn record(&self, size: usize, most: [i64; 2]) -> Record {
+    pub fn record(&self, scene: Scene, most: [i64; 2]) -> Record {
         let record = |operation, numbers, wide| Record { operation, numbers, wide };
         match self {
             Self::Length(buffer) => record(0, [buffer.resolve(), 0, 0, 0], 0),
-            Self::Read(buffer, offset, Range(pointer, length)) => {
-                let [offset, pointer, length] = [offset, pointer, length].map(|number| number.resolve(size));
-                record(1, [buffer.resolve(), offset, pointer, length], 0)
+            Self::Read(buffer, offset, range) => {
+                let [pointer, length] = range.resolve(scene);
+                record(1, [buffer.resolve(), offset.resolve(scene), pointer, length], 0)
             }
-            Self::Write(range) => record(2, range.resolve(size, 0), 0),
-            Self::Fail(range) => record(3, range.resolve(size, 0), 0),
+            Self::Write(range) | Self::Fail(range) => {
+                let [pointer, length] = range.resolve(scene);
+                record(if matches!(self, Self::Write(_)) { 2 } else { 3 }, [pointer, length, 0, 0], 0)
+            }
             Self::Log(level, range) => {
-                let [pointer, length, ..] = range.resolve(size, 0);
+                let [pointer, length] = range.resolve(scene);
                 record(4, [level.resolve(), pointer, length, 0], 0)
             }
             Self::Meter(limit) => match limit.resolve() {
@@ -117,7 +139,7 @@ impl Deed {
                 limit => record(5, [limit, 0, 0, 0], 0),
             },
             Self::Ask { call, first, second, by } => {
-                let ([a, b, ..], [c, d, ..]) = (first.resolve(size, 0), second.resolve(size, 0));
+                let ([a, b], [c, d]) = (first.resolve(scene), second.resolve(scene));
                 record(FIRST_HOST_CALL + u32::from(*call) % HOST_CALLS.len() as u32, [a, b, c, d], *by)
             }
             Self::Grow(pages) => record(GROW, [(*pages).into(), 0, 0, 0], 0),
@@ -137,17 +159,30 @@ impl Deed {
 }
 
 impl Range {
-    fn resolve(self, size: usize, other: i32) -> [i32; 4] {
-        [self.0.resolve(size), self.1.resolve(size), other, other]
+    fn resolve(self, scene: Scene) -> [i32; 2] {
+        match self {
+            Self::Any(pointer, length) => [pointer.resolve(scene), length.resolve(scene)],
+            Self::ToEnd(length, step) => {
+                let length = length.resolve(scene);
+                [step.from(scene.size).wrapping_sub(length), length]
+            }
+        }
+    }
+}
+
+impl Step {
+    fn from(self, bound: usize) -> i32 {
+        (bound as i32).wrapping_add(i32::from(self.0 % 4) - 1)
     }
 }
 
 impl Number {
-    fn resolve(self, size: usize) -> i32 {
+    fn resolve(self, scene: Scene) -> i32 {
         match self {
             Self::Small(number) => number.into(),
             Self::Medium(number) => number.into(),
-            Self::Edge(distance) => (size as i32).wrapping_add(distance.into()),
+            Self::Edge(distance) => (scene.size as i32).wrapping_add(distance.into()),
+            Self::Cap(cap, step) => step.from(scene.caps[usize::from(cap) % scene.caps.len()]),
             Self::Any(number) => number,
         }
     }

@@ -7,7 +7,7 @@ use fuseboard_core::Answer;
 use fuseboard_core::limits::{Caps, LIMIT_NAMES, Limits};
 
 use crate::model::{FIRST_PAGES, PAGE_BYTES, Reply};
-use crate::script::{Deed, FIRST_HOST_CALL, Record};
+use crate::script::{Deed, FIRST_HOST_CALL, Record, Scene};
 
 pub(crate) const LIMIT_PAGES: usize = 4;
 pub(crate) const AMPLE_TIME: Duration = Duration::from_secs(3_600);
@@ -88,10 +88,12 @@ impl Session {
     pub(crate) fn records(&self) -> Vec<Record> {
         let limits = self.limits();
         let most = [limits.fuel as i64, AMPLE_TIME.as_millis() as i64];
+        let Caps { output_bytes, request_bytes, log_bytes } = self.caps();
+        let caps = [output_bytes, request_bytes, log_bytes];
         let mut size = FIRST_PAGES * PAGE_BYTES;
         let mut records = Vec::new();
         for deed in self.deeds.iter().take(MOST_DEEDS) {
-            records.push(deed.record(size, most));
+            records.push(deed.record(Scene { size, caps }, most));
             size = deed.size_after(size, limits.memory_bytes);
         }
         let pages = if self.request_bytes.is_none() { size / PAGE_BYTES } else { 0 };
