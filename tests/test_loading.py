@@ -358,7 +358,7 @@ def test_a_bad_module_is_refused(loaded: fb.Host, name: str) -> None:
 def test_every_bound_of_the_look_before_compiling_is_broken_once() -> None:
     """The table has a module for each bound."""
     sentences = " ".join(f"{bad.problem};" for bad in BAD.values())
-    unbroken = [name for name, _ in _core.BOUNDS if name not in sentences]
+    unbroken = [name for name, _, _ in _core.BOUNDS if name.removesuffix(" of a function") not in sentences]
     assert unbroken == []
 
 

@@ -250,7 +250,10 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = {
     "answer-codes": lambda: _table(
         ("code", "name", "says"), *((int(one), _code(one.name), _ANSWERS[one]) for one in AnswerCode)
     ),
-    "bounds": lambda: _table(("what is counted", "the most"), *((name, f"{most:,}") for name, most in _core.BOUNDS)),
+    "bounds": lambda: _table(
+        ("what is counted", "the most", "because"),
+        *((name, f"{most:,}", reason) for name, most, reason in _core.BOUNDS),
+    ),
     "breaker-policy": lambda: _table(("field of `BreakerPolicy`", "default", "is"), *_policy_fields()),
     "breaker-states": lambda: _table(
         ("`BreakerState`", "value", "lets through"),

@@ -21,11 +21,13 @@ __all__ = [
     "Engine",
     "Entry",
     "Execution",
+    "Inspection",
     "Module",
     "Running",
     "Suspended",
     "Trapped",
     "compile",
+    "inspect",
     "scan",
 ]
 
@@ -37,8 +39,8 @@ IMPORTS: Final[list[str]]
 """The names of all imports of the ABI."""
 HOST_CALLS: Final[list[str]]
 """The names of those imports that suspend the guest until they are answered."""
-BOUNDS: Final[list[tuple[str, int]]]
-"""What the look at a module before compiling allows: what is counted, and the most of it."""
+BOUNDS: Final[list[tuple[str, int, str]]]
+"""What the look at a module before compiling allows: what is counted, the most of it, and what goes wrong above."""
 IMPORT_FUEL: Final[int]
 """What any import costs, in fuel."""
 HOST_CALL_FUEL: Final[int]
@@ -129,6 +131,56 @@ class Module:
         """The exports that can serve a hook: functions without parameters and results."""
     def export_problem(self, name: str) -> str | None:
         """Return what is wrong with an export as a hook's, or `None`."""
+
+@final
+class Inspection:
+    """What a file is and has, as far as it could be read. All names are capped and printable."""
+
+    @property
+    def kind(self) -> str:
+        """What the file is, by its first bytes, in words. Of anything but a module only the problem is told."""
+    @property
+    def problems(self) -> list[str]:
+        """Why it can't be loaded; what only compiling shows isn't here."""
+    @property
+    def figures(self) -> list[tuple[str, int, int, int | None]]:
+        """Of each bound: what is counted, the most, the largest count found, and the function it was found in."""
+    @property
+    def sections(self) -> list[tuple[str, str | None, int, int]]:
+        """The parts of the file: kind, a custom section's name, where its content begins, its bytes."""
+    @property
+    def imports(self) -> list[tuple[str, str, str, str]]:
+        """What it imports: module, name, kind, type in words."""
+    @property
+    def exports(self) -> list[tuple[str, str, str]]:
+        """What it exports: name, kind, type in words."""
+    @property
+    def memories(self) -> list[tuple[int, int | None]]:
+        """Its memories in pages of 64 KiB: initial, and the most where that is said."""
+    @property
+    def tables(self) -> list[tuple[int, int | None]]:
+        """Its tables in elements: initial, and the most where that is said."""
+    @property
+    def globals(self) -> int:
+        """How many globals it has."""
+    @property
+    def functions(self) -> list[tuple[int, str | None, int]]:
+        """Its own functions: number, name where it has one, bytes of its body."""
+    @property
+    def data(self) -> tuple[int, int]:
+        """How many data segments it has, and the bytes in all of them."""
+    @property
+    def elements(self) -> tuple[int, int]:
+        """How many element segments it has, and the elements in all of them."""
+    @property
+    def start(self) -> int | None:
+        """The function that runs first in every instance."""
+    @property
+    def tools(self) -> list[str]:
+        """The tools that made it, as it says itself."""
+
+def inspect(wasm: bytes, memory_ceiling_bytes: int) -> Inspection:
+    """Return what there is to say of a file without compiling it, whatever its bytes are."""
 
 @final
 class Entry:

@@ -21,23 +21,33 @@
 
 mod abi;
 mod artifact;
+mod bounds;
+mod content;
+mod cost;
 mod engine;
 mod exchange;
 mod execution;
+mod figures;
 pub mod fork;
 mod guest;
+mod kind;
 pub mod limits;
 mod memory;
 mod module;
+mod report;
 mod scan;
+mod shape;
 mod text;
 mod trap;
 
 pub use abi::{HOST_CALLS, IMPORT_MODULE, IMPORTS};
 pub use artifact::{ArtifactError, compile, fingerprint};
+pub use bounds::{BOUNDS, Bound};
 pub use engine::{Engine, EngineConfig, EngineError, Target};
 pub use exchange::{Answer, HostCall, LogLine};
 pub use execution::{Entry, Execution, Input, MoveError, Step, StepKind, Turn, Usage};
+pub use kind::FileKind;
 pub use module::{Module, ModuleError};
-pub use scan::{BOUNDS, Bound, scan};
+pub use report::{Exported, Figure, Function, Imported, Report, Section, inspect};
+pub use scan::scan;
 pub use trap::{Cause, Frame, Trap};

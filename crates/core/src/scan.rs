@@ -1,98 +1,29 @@
 //! The look at a module before anything compiles it: what it is, what it imports and exports, and whether
 //! compiling it is cheap.
 //!
-//! Compile time can grow with the square of a function's size: 30 KB of nested loops over many locals
-//! took a compiler 27 s (measured). [`BOUNDS`] keeps each factor, and the products that matter, small.
+//! Rules:
+//! * Compile time can grow with the square of a function's size: 30 KB of nested loops over many locals took a
+//!   compiler 27 s (measured). [`crate::BOUNDS`] keeps each factor, the products that matter, and their sum small.
+//! * One walk serves [`scan`] and [`crate::inspect`]: what can be read is read, whatever is wrong before it.
+//! * Time and memory are bounded by the file's bytes: no more of anything is looked at than its bound allows.
 
 use wasmparser::{
-    BlockType, CompositeInnerType, ConstExpr, DataKind, ElementItems, ElementKind, FunctionBody, Operator, Parser,
-    Payload,
+    CompositeInnerType, ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FromReader, FunctionBody,
+    Operator, Parser, Payload, SectionLimited, TypeRef,
 };
 
 use crate::abi::{IMPORT_MODULE, IMPORTS};
-use crate::limits::{TABLE_ELEMENTS, TABLES};
+use crate::bounds::{Count, IMAGE_BYTES};
+use crate::content::{Content, Part, Segments, section_kind};
+use crate::cost;
+use crate::figures::Figures;
+use crate::kind::FileKind;
 use crate::module::{ModuleError, refuse};
+use crate::shape::{Shape, Signatures};
 use crate::text::quoted;
 
 const PAGE_BYTES: u64 = 64 << 10;
-/// Wasmtime makes an image of data up to this size, however sparse it is.
-const IMAGE_BYTES: u32 = 16 << 20;
-
-/// A bound of the pre-scan.
-#[derive(Clone, Copy, Debug)]
-pub struct Bound {
-    /// What is counted.
-    pub name: &'static str,
-    /// The most that is allowed.
-    pub most: u64,
-}
-
-const FUNCTIONS: Bound = Bound { name: "functions", most: 20_000 };
-const TYPES: Bound = Bound { name: "types", most: 10_000 };
-const TYPE_WIDTH: Bound = Bound { name: "parameters and results of a type", most: 200 };
-const IMPORT_COUNT: Bound = Bound { name: "imports", most: 1_000 };
-const EXPORTS: Bound = Bound { name: "exports", most: 10_000 };
-const GLOBALS: Bound = Bound { name: "globals", most: 10_000 };
-const DATA_SEGMENTS: Bound = Bound { name: "data segments", most: 100_000 };
-const COMPUTED_OFFSETS: Bound = Bound { name: "data segments at a computed offset", most: 1_000 };
-const SPREAD_SEGMENTS: Bound = Bound { name: "data segments spread over more than 16 MiB", most: 2_000 };
-const ELEMENT_SEGMENTS: Bound = Bound { name: "element segments", most: 1_000 };
-const COPIED_ELEMENTS: Bound = Bound { name: "elements that every instance copies", most: 10_000 };
-const CONSTANT_OPERATORS: Bound = Bound { name: "operators in a constant expression", most: 100 };
-const BODY_BYTES: Bound = Bound { name: "bytes in a function", most: 1 << 20 };
-const LOCALS: Bound = Bound { name: "parameters and locals of a function", most: 10_000 };
-const NESTING: Bound = Bound { name: "nested blocks in a function", most: 5_000 };
-const LOOP_NESTING: Bound = Bound { name: "nested loops in a function", most: 100 };
-const BRANCHES: Bound = Bound { name: "conditional branches in a function", most: 10_000 };
-const BRANCH_TARGETS: Bound = Bound { name: "branch table targets of a function", most: 100_000 };
-const PASSED_VALUES: Bound = Bound { name: "values passed by blocks, branches and calls of a function", most: 100_000 };
-const LOOPS_BY_LOCALS: Bound = Bound { name: "loops times locals of a function", most: 100_000 };
-const BLOCKS_BY_LOCALS: Bound = Bound { name: "blocks times locals of a function", most: 5_000_000 };
-
-/// Every bound, for the documentation.
-pub const BOUNDS: [Bound; 21] = [
-    FUNCTIONS,
-    TYPES,
-    TYPE_WIDTH,
-    IMPORT_COUNT,
-    EXPORTS,
-    GLOBALS,
-    DATA_SEGMENTS,
-    COMPUTED_OFFSETS,
-    SPREAD_SEGMENTS,
-    ELEMENT_SEGMENTS,
-    COPIED_ELEMENTS,
-    CONSTANT_OPERATORS,
-    BODY_BYTES,
-    LOCALS,
-    NESTING,
-    LOOP_NESTING,
-    BRANCHES,
-    BRANCH_TARGETS,
-    PASSED_VALUES,
-    LOOPS_BY_LOCALS,
-    BLOCKS_BY_LOCALS,
-];
-
-/// More problems than these are not looked for: nobody reads them.
-const MOST_PROBLEMS: usize = 20;
-
-/// Says what a file that is no core WebAssembly module is, or `None` for one that begins like one.
-fn not_a_module(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => None,
-        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Some("is a WebAssembly component; build a core module instead"),
-        [0, b'a', b's', b'm', ..] => Some("is of a WebAssembly version that Fuseboard does not know"),
-        [0x7f, b'E', b'L', b'F', ..] => {
-            Some("is native code (ELF), perhaps precompiled; only WebAssembly modules are loaded")
-        }
-        [] => Some("is empty"),
-        _ if bytes.trim_ascii_start().starts_with(b"(") => {
-            Some("is WebAssembly text; translate it first, e.g. with wat2wasm")
-        }
-        _ => Some(r"is not a WebAssembly module: it does not begin with \0asm"),
-    }
-}
+const MIB: u64 = 1 << 20;
 
 /// Looks through a module before anything compiles it. Takes some 10 ms a MB.
 ///
@@ -100,137 +31,207 @@ fn not_a_module(bytes: &[u8]) -> Option<&'static str> {
 /// The bytes are no core module, break a bound, import what the ABI doesn't have, or lack the `memory` export.
 /// All problems are named, in the module's order, up to a number that nobody reads.
 pub fn scan(wasm: &[u8], memory_ceiling_bytes: usize) -> Result<(), ModuleError> {
-    if let Some(what) = not_a_module(wasm) {
+    if let Some(what) = FileKind::of(wasm).problem() {
         return Err(what.to_owned().into());
     }
-    let mut scan = Scan { memory_ceiling: memory_ceiling_bytes as u64, ..Scan::default() };
-    for payload in Parser::new(0).parse_all(wasm) {
-        if let Err(error) = payload.and_then(|payload| scan.section(payload)) {
-            scan.problems.push(format!("cannot be read: {error}"));
-            break;
-        }
-        if scan.problems.len() >= MOST_PROBLEMS {
-            break;
-        }
-    }
-    refuse(scan.problems)
+    refuse(Scan::of(wasm, memory_ceiling_bytes).problems())
 }
 
-#[derive(Default)]
-struct Scan {
-    memory_ceiling: u64,
-    problems: Vec<String>,
-    types: Vec<Arity>,
-    functions: Vec<u32>,
-    imported_functions: u32,
-    bodies: u32,
+/// A module, looked through.
+pub(crate) struct Scan<'a> {
+    pub(crate) content: Content<'a>,
+    pub(crate) figures: Figures,
     copied_elements: u64,
-    exports_memory: bool,
+    custom_sections: u64,
+    code_bytes: u64,
+    work_ns: u64,
 }
 
-/// How many values a function type takes and gives.
-#[derive(Clone, Copy, Default)]
-struct Arity {
-    parameters: u64,
-    results: u64,
-}
-
-impl Arity {
-    fn width(self) -> u64 {
-        self.parameters + self.results
+impl<'a> Scan<'a> {
+    pub(crate) fn of(wasm: &'a [u8], memory_ceiling_bytes: usize) -> Self {
+        let mut scan = Self {
+            content: Content::default(),
+            figures: Figures::under(memory_ceiling_bytes as u64),
+            copied_elements: 0,
+            custom_sections: 0,
+            code_bytes: 0,
+            work_ns: 0,
+        };
+        for payload in Parser::new(0).parse_all(wasm) {
+            if let Err(error) = payload.and_then(|payload| scan.section(payload)) {
+                scan.figures.cannot_read(&error);
+            }
+        }
+        scan.finish();
+        scan
     }
-}
 
-impl Scan {
-    fn section(&mut self, payload: Payload<'_>) -> wasmparser::Result<()> {
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.figures.problems(|| self.content.function_names())
+    }
+
+    fn section(&mut self, payload: Payload<'a>) -> wasmparser::Result<()> {
+        self.part(&payload);
         match payload {
             Payload::TypeSection(section) => self.types(section)?,
-            Payload::ImportSection(section) => {
-                self.bound(IMPORT_COUNT, section.count().into(), "");
-                for import in section.into_imports() {
-                    self.import(&import?);
-                }
-            }
+            Payload::ImportSection(section) => self.imports(section)?,
             Payload::FunctionSection(section) => {
-                self.bound(FUNCTIONS, section.count().into(), "");
-                for ty in section {
-                    self.functions.push(ty?);
+                for ty in self.bounded(Count::Functions, section) {
+                    self.content.functions.push(ty?);
                 }
             }
             Payload::TableSection(section) => self.tables(section)?,
             Payload::MemorySection(section) => self.memories(section)?,
-            Payload::GlobalSection(section) => {
-                self.bound(GLOBALS, section.count().into(), "");
-                for global in section {
-                    self.constant(&global?.init_expr)?;
-                }
-            }
-            Payload::ExportSection(section) => {
-                self.bound(EXPORTS, section.count().into(), "");
-                for export in section {
-                    self.export(&export?);
-                }
-            }
+            Payload::GlobalSection(section) => self.globals(section)?,
+            Payload::ExportSection(section) => self.exports(section)?,
+            Payload::StartSection { func, .. } => self.content.start = Some(func),
             Payload::ElementSection(section) => self.elements(section)?,
             Payload::DataSection(section) => self.data(section)?,
+            Payload::CodeSectionStart { size, .. } => self.code_bytes = size.into(),
             Payload::CodeSectionEntry(body) => self.function(&body)?,
-            Payload::End(_) if !self.exports_memory => {
-                self.problems.push(r#"exports no memory named "memory""#.into());
-            }
+            Payload::CustomSection(section) => self.custom(&section),
             _ => {}
         }
         Ok(())
     }
 
-    fn types(&mut self, section: wasmparser::TypeSectionReader<'_>) -> wasmparser::Result<()> {
-        self.bound(TYPES, section.count().into(), "");
-        for group in section {
-            for ty in group?.into_types() {
-                let arity = match ty.composite_type.inner {
-                    CompositeInnerType::Func(function) => {
-                        Arity { parameters: function.params().len() as u64, results: function.results().len() as u64 }
-                    }
-                    _ => Arity::default(),
+    fn part(&mut self, payload: &Payload<'a>) {
+        let Some((id, range)) = payload.as_section() else { return };
+        let name = if let Payload::CustomSection(section) = payload { Some(section.name()) } else { None };
+        if self.custom_sections < Count::CustomSections.bound().most {
+            self.content.parts.push(Part { kind: section_kind(id), name, range });
+        }
+    }
+
+    /// Holds a section's count to its bound, and returns as many of its items as the bound allows.
+    fn bounded<T: FromReader<'a>>(
+        &mut self,
+        count: Count,
+        section: SectionLimited<'a, T>,
+    ) -> impl Iterator<Item = wasmparser::Result<T>> + use<'a, T> {
+        self.figures.add(count, section.count().into());
+        section.into_iter().take(count.most())
+    }
+
+    fn types(&mut self, section: wasmparser::TypeSectionReader<'a>) -> wasmparser::Result<()> {
+        for group in self.bounded(Count::Types, section) {
+            for ty in group?.into_types().take(Count::Types.most()) {
+                let function = match ty.composite_type.inner {
+                    CompositeInnerType::Func(function) => Some(function),
+                    _ => None,
                 };
-                self.bound(TYPE_WIDTH, arity.width(), "");
-                self.types.push(arity);
+                let width = function.as_ref().map_or(0, |ty| (ty.params().len() + ty.results().len()) as u64);
+                self.figures.add(Count::TypeWidth, width);
+                self.work_ns += cost::of_type(width);
+                self.content.types.push(function);
             }
+        }
+        Ok(())
+    }
+
+    fn imports(&mut self, section: wasmparser::ImportSectionReader<'a>) -> wasmparser::Result<()> {
+        self.figures.add(Count::Imports, section.count().into());
+        for import in section.into_imports().take(Count::Imports.most()) {
+            self.import(import?);
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, import: wasmparser::Import<'a>) {
+        self.name(import.module.len().max(import.name.len()), None);
+        let (from, name) = (import.module, quoted(import.name));
+        if from != IMPORT_MODULE {
+            let from = quoted(from);
+            self.figures.say(format!("imports {name} from {from}; plugins import from {IMPORT_MODULE:?} only"));
+        } else if !IMPORTS.contains(&import.name) {
+            self.figures.say(format!("imports {name}, which ABI 1 does not have"));
+        } else if !matches!(import.ty, TypeRef::Func(_)) {
+            self.figures.say(format!("imports {name} as something else than a function"));
+        }
+        self.content.import(import);
+    }
+
+    fn tables(&mut self, section: wasmparser::TableSectionReader<'a>) -> wasmparser::Result<()> {
+        for table in self.bounded(Count::Tables, section) {
+            let ty = table?.ty;
+            self.figures.add(Count::TableElements, ty.initial);
+            self.content.tables.push(ty);
+        }
+        Ok(())
+    }
+
+    fn memories(&mut self, section: wasmparser::MemorySectionReader<'a>) -> wasmparser::Result<()> {
+        for memory in section.into_iter().take(Count::Tables.most()) {
+            let ty = memory?;
+            self.figures.add_memory(ty.initial.saturating_mul(PAGE_BYTES));
+            self.content.memories.push(ty);
+        }
+        Ok(())
+    }
+
+    fn globals(&mut self, section: wasmparser::GlobalSectionReader<'a>) -> wasmparser::Result<()> {
+        for global in self.bounded(Count::Globals, section) {
+            let global = global?;
+            self.constant(&global.init_expr)?;
+            self.content.globals.push(global.ty);
+        }
+        Ok(())
+    }
+
+    fn exports(&mut self, section: wasmparser::ExportSectionReader<'a>) -> wasmparser::Result<()> {
+        for export in self.bounded(Count::Exports, section) {
+            let export = export?;
+            self.name(export.name.len(), None);
+            match (export.name, export.kind) {
+                ("memory", kind) if kind != ExternalKind::Memory => {
+                    self.figures.say(r#"exports "memory" as something else than a memory"#);
+                }
+                ("_start", _) => self
+                    .figures
+                    .say(r#"is a program (it exports "_start"); build a reactor, e.g. with -mexec-model=reactor"#),
+                _ => {}
+            }
+            self.content.exports.push(export);
         }
         Ok(())
     }
 
     /// Most element segments are copied to their table when a function is first called through it; some
     /// are made anew for every instance, before any fuel is counted.
-    fn elements(&mut self, section: wasmparser::ElementSectionReader<'_>) -> wasmparser::Result<()> {
-        self.bound(ELEMENT_SEGMENTS, section.count().into(), "");
-        for element in section {
+    fn elements(&mut self, section: wasmparser::ElementSectionReader<'a>) -> wasmparser::Result<()> {
+        self.content.elements.count = section.count().into();
+        for element in self.bounded(Count::ElementSegments, section) {
             let element = element?;
             let at_constant = match &element.kind {
                 ElementKind::Active { offset_expr, .. } => self.constant(offset_expr)? <= 1,
                 ElementKind::Passive | ElementKind::Declared => false,
             };
-            let items = match &element.items {
-                ElementItems::Functions(items) => u64::from(items.count()) * u64::from(!at_constant),
+            let (items, is_copied) = match &element.items {
+                ElementItems::Functions(items) => (items.count(), !at_constant),
                 ElementItems::Expressions(_, items) => {
                     for item in items.clone() {
                         self.constant(&item?)?;
                     }
-                    items.count().into()
+                    (items.count(), true)
                 }
             };
-            self.copied_elements = self.copied_elements.saturating_add(items);
+            self.content.elements.content += u64::from(items);
+            self.copied_elements += u64::from(items) * u64::from(is_copied);
         }
-        self.bound(COPIED_ELEMENTS, self.copied_elements, "");
+        self.figures.add(Count::CopiedElements, self.copied_elements);
         Ok(())
     }
 
     /// Data becomes one image that is mapped, where it lies within [`IMAGE_BYTES`] at constant offsets;
     /// else code that copies segment by segment, which takes the compiler some 0.8 ms a segment.
-    fn data(&mut self, section: wasmparser::DataSectionReader<'_>) -> wasmparser::Result<()> {
-        self.bound(DATA_SEGMENTS, section.count().into(), "");
+    fn data(&mut self, section: wasmparser::DataSectionReader<'a>) -> wasmparser::Result<()> {
         let (mut computed, mut first, mut last) = (0, u32::MAX, 0);
-        for data in section.clone() {
-            if let DataKind::Active { offset_expr, .. } = data?.kind {
+        let count = u64::from(section.count());
+        self.content.data = Segments { count, content: 0 };
+        for data in self.bounded(Count::DataSegments, section) {
+            let data = data?;
+            self.content.data.content += data.data.len() as u64;
+            if let DataKind::Active { offset_expr, .. } = data.kind {
                 computed += u64::from(self.constant(&offset_expr)? > 1);
                 if let Some(Ok(Operator::I32Const { value })) = offset_expr.get_operators_reader().into_iter().next() {
                     first = first.min(value.cast_unsigned());
@@ -238,9 +239,10 @@ impl Scan {
                 }
             }
         }
-        self.bound(COMPUTED_OFFSETS, computed, "");
-        if last.saturating_sub(first) > IMAGE_BYTES {
-            self.bound(SPREAD_SEGMENTS, section.count().into(), "");
+        self.figures.add(Count::DataBytes, self.content.data.content);
+        self.figures.add(Count::ComputedOffsets, computed);
+        if u64::from(last.saturating_sub(first)) > IMAGE_BYTES {
+            self.figures.add(Count::SpreadSegments, count);
         }
         Ok(())
     }
@@ -251,181 +253,175 @@ impl Scan {
         for operator in expression.get_operators_reader() {
             operators += u64::from(!matches!(operator?, Operator::End));
         }
-        self.bound(CONSTANT_OPERATORS, operators, "");
+        self.figures.add(Count::ConstantOperators, operators);
         Ok(operators)
     }
 
-    fn import(&mut self, import: &wasmparser::Import<'_>) {
-        let (from, name) = (import.module, quoted(import.name));
-        let is_function = if let wasmparser::TypeRef::Func(ty) = import.ty {
-            self.functions.push(ty);
-            self.imported_functions += 1;
-            true
-        } else {
-            false
-        };
-        if from != IMPORT_MODULE {
-            let from = quoted(from);
-            self.problems.push(format!("imports {name} from {from}; plugins import from {IMPORT_MODULE:?} only"));
-        } else if !IMPORTS.contains(&import.name) {
-            self.problems.push(format!("imports {name}, which ABI 1 does not have"));
-        } else if !is_function {
-            self.problems.push(format!("imports {name} as something else than a function"));
+    fn custom(&mut self, section: &wasmparser::CustomSectionReader<'a>) {
+        self.custom_sections += 1;
+        if self.custom_sections > Count::CustomSections.bound().most {
+            return;
         }
-    }
-
-    fn export(&mut self, export: &wasmparser::Export<'_>) {
-        match export.name {
-            "memory" if export.kind == wasmparser::ExternalKind::Memory => self.exports_memory = true,
-            "memory" => {
-                self.exports_memory = true;
-                self.problems.push(r#"exports "memory" as something else than a memory"#.into());
+        self.content.custom(section);
+        if section.name() == "name" {
+            for (function, name) in self.content.named_functions() {
+                self.name(name.len(), Some(function));
             }
-            "_start" => self
-                .problems
-                .push(r#"is a program (it exports "_start"); build a reactor, e.g. with -mexec-model=reactor"#.into()),
-            _ => {}
         }
     }
 
-    fn tables(&mut self, section: wasmparser::TableSectionReader<'_>) -> wasmparser::Result<()> {
-        self.bound(Bound { name: "tables", most: TABLES.into() }, section.count().into(), "");
-        for table in section {
-            let most = Bound { name: "initial elements of a table", most: TABLE_ELEMENTS as u64 };
-            self.bound(most, table?.ty.initial, "");
-        }
-        Ok(())
-    }
-
-    fn memories(&mut self, section: wasmparser::MemorySectionReader<'_>) -> wasmparser::Result<()> {
-        for memory in section {
-            let bytes = memory?.initial.saturating_mul(PAGE_BYTES);
-            let most =
-                Bound { name: "bytes of initial memory under the operator's ceiling", most: self.memory_ceiling };
-            self.bound(most, bytes, "");
-        }
-        Ok(())
+    fn name(&mut self, bytes: usize, function: Option<u32>) {
+        self.figures.add_in(Count::NameBytes, bytes as u64, function);
     }
 
     fn function(&mut self, body: &FunctionBody<'_>) -> wasmparser::Result<()> {
-        let place = format!("function {}: ", self.imported_functions + self.bodies);
-        let arity = self.arity_of_function(self.imported_functions + self.bodies);
-        self.bodies += 1;
-        self.bound(BODY_BYTES, body.as_bytes().len() as u64, &place);
+        if self.content.bodies.len() >= Count::Functions.most() {
+            return Ok(());
+        }
+        let index = self.content.imported_functions + self.content.bodies.len() as u32;
+        let bytes = body.as_bytes().len() as u64;
+        self.content.bodies.push(bytes);
+        self.figures.add_in(Count::BodyBytes, bytes, Some(index));
+        if bytes > Count::BodyBytes.bound().most {
+            return Ok(());
+        }
+        let arity = self.content.of_function(index);
         let mut locals = arity.parameters;
         for local in body.get_locals_reader()? {
             locals += u64::from(local?.0);
         }
-        let shape = Shape::of(body, self, arity)?;
-        self.bound(LOCALS, locals, &place);
-        self.bound(NESTING, shape.deepest, &place);
-        self.bound(LOOP_NESTING, shape.deepest_loop, &place);
-        self.bound(BRANCHES, shape.branches, &place);
-        self.bound(BRANCH_TARGETS, shape.branch_targets, &place);
-        self.bound(PASSED_VALUES, shape.passed, &place);
-        self.bound(LOOPS_BY_LOCALS, shape.loops.saturating_mul(locals), &place);
-        self.bound(BLOCKS_BY_LOCALS, shape.blocks.saturating_mul(locals), &place);
+        let shape = Shape::of(body, &self.content, arity)?;
+        for (count, found) in counts(&shape, locals) {
+            self.figures.add_in(count, found, Some(index));
+        }
+        let work_ns = cost::of_function(bytes, arity.width(), locals, &shape);
+        self.work_ns = self.work_ns.saturating_add(work_ns);
         Ok(())
     }
 
-    fn arity(&self, ty: u32) -> Arity {
-        self.types.get(ty as usize).copied().unwrap_or_default()
-    }
-
-    fn block(&self, ty: BlockType) -> Arity {
-        match ty {
-            BlockType::Empty => Arity::default(),
-            BlockType::Type(_) => Arity { parameters: 0, results: 1 },
-            BlockType::FuncType(ty) => self.arity(ty),
-        }
-    }
-
-    fn arity_of_function(&self, function: u32) -> Arity {
-        self.functions.get(function as usize).map(|ty| self.arity(*ty)).unwrap_or_default()
-    }
-
-    fn bound(&mut self, bound: Bound, found: u64, place: &str) {
-        if found > bound.most {
-            self.problems.push(format!("{place}{found} {}; the most is {}", bound.name, bound.most));
+    /// What can only be said at the end.
+    fn finish(&mut self) {
+        self.figures.add(Count::CustomSections, self.custom_sections);
+        let work_ms = self.work_ns / 1_000_000;
+        let ms_per_mib = u128::from(work_ms) * u128::from(MIB) / u128::from(self.code_bytes.max(MIB));
+        self.figures.add(Count::Work, u64::try_from(ms_per_mib).unwrap_or(u64::MAX));
+        if self.figures.is_all_read() && !self.content.exports.iter().any(|export| export.name == "memory") {
+            self.figures.say(r#"exports no memory named "memory""#);
         }
     }
 }
 
-/// What of a function's code drives the compiler's time and memory.
-#[derive(Default)]
-struct Shape {
-    blocks: u64,
-    loops: u64,
-    branches: u64,
-    branch_targets: u64,
-    passed: u64,
-    open_loops: u64,
-    deepest: u64,
-    deepest_loop: u64,
+fn counts(shape: &Shape, locals: u64) -> [(Count, u64); 9] {
+    [
+        (Count::Locals, locals),
+        (Count::Nesting, shape.deepest),
+        (Count::LoopNesting, shape.deepest_loop),
+        (Count::Branches, shape.branches),
+        (Count::BranchTargets, shape.branch_targets),
+        (Count::IndirectCalls, shape.indirect),
+        (Count::PassedValues, shape.passed),
+        (Count::LoopsByLocals, shape.loops.saturating_mul(locals)),
+        (Count::BlocksByLocals, shape.blocks.saturating_mul(locals)),
+    ]
 }
 
-/// A block that is open, and how many values a branch to it passes.
-#[derive(Clone, Copy)]
-struct Label {
-    is_loop: bool,
-    values: u64,
-}
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
+mod tests {
+    use super::*;
+    use crate::report::inspect;
 
-impl Shape {
-    fn of(body: &FunctionBody<'_>, scan: &Scan, arity: Arity) -> wasmparser::Result<Self> {
-        let mut shape = Self::default();
-        let mut open = vec![Label { is_loop: false, values: arity.results }];
-        for operator in body.get_operators_reader()? {
-            shape.add(&operator?, scan, &mut open)?;
+    const CEILING: usize = 1 << 20;
+
+    fn problems(text: &str) -> Vec<String> {
+        scan(&wat::parse_str(text).unwrap(), CEILING).err().map_or_else(Vec::new, |error| error.problems)
+    }
+
+    fn deep(function: &str) -> String {
+        let (open, close) = ("(block ".repeat(5_001), ")".repeat(5_001));
+        format!(r#"(module (memory (export "memory") 1) (func $first) (func {function} {open}{close}))"#)
+    }
+
+    /// A function's problem names the function: as the name section does, else as it is exported, else by number.
+    #[test]
+    fn problems_name_their_function() {
+        let what = "5001 nested blocks; the most is 5000";
+        assert_eq!(problems(&deep("$inner (export \"outer\")")), [format!("function 1 (\"inner\"): {what}")]);
+        assert_eq!(problems(&deep("(export \"render\")")), [format!("function 1 (\"render\"): {what}")]);
+        assert_eq!(problems(&deep("")), [format!("function 1: {what}")]);
+    }
+
+    /// A hostile name can't move the cursor, and is cut.
+    #[test]
+    fn names_in_problems_are_printable() {
+        let name = format!("\\1b[2J{}", "x".repeat(1_000));
+        let problem = problems(&deep(&format!("(export \"{name}\")"))).remove(0);
+        assert!(problem.starts_with(r#"function 1 ("\u{1b}[2Jxxx"#), "{problem}");
+        assert!(problem.len() < 250, "{problem}");
+    }
+
+    /// Locals that no code uses cost the compiler too: many functions that each keep their bound are refused together.
+    #[test]
+    fn functions_add_up() {
+        let function = |locals: usize| format!("(func (local {}))", "i32 ".repeat(locals));
+        let module = |count| format!(r#"(module (memory (export "memory") 1) {})"#, function(10_000).repeat(count));
+        assert_eq!(problems(&module(2)), Vec::<String>::new());
+        let mut bytes = wat::parse_str(module(1)).unwrap();
+        assert!(inspect(&bytes, CEILING).figures.iter().all(|figure| figure.found <= figure.most));
+        bytes.truncate(bytes.len() - 1);
+        assert!(!inspect(&bytes, CEILING).problems.is_empty());
+    }
+
+    /// Whatever byte of a module is changed or cut off, the look ends, and says something where it's refused.
+    #[test]
+    fn broken_modules_are_reported() {
+        let text = r#"(module $m (import "fuseboard" "fail" (func $fail (param i32 i32)))
+          (memory (export "memory") 1 2) (table 3 funcref) (global i32 (i32.const 1)) (elem (i32.const 0) $run)
+          (func $run (export "run") (param i32) (local i64) (if (local.get 0) (then (loop (br 1)))))
+          (data (i32.const 8) "hello"))"#;
+        let whole = wat::parse_str(text).unwrap();
+        for place in 0..whole.len() {
+            for value in [0, 0x7f, 0x80, 0xff, whole[place] ^ 1] {
+                let mut bytes = whole.clone();
+                bytes[place] = value;
+                assert_eq!(scan(&bytes, CEILING).is_err(), !inspect(&bytes, CEILING).problems.is_empty());
+            }
+            assert!(scan(&whole[..place], CEILING).is_err());
+            assert!(!inspect(&whole[..place], CEILING).problems.is_empty());
         }
-        Ok(shape)
     }
 
-    fn add(&mut self, operator: &Operator<'_>, scan: &Scan, open: &mut Vec<Label>) -> wasmparser::Result<()> {
-        match operator {
-            Operator::Block { blockty } | Operator::If { blockty } => {
-                self.branches += u64::from(matches!(operator, Operator::If { .. }));
-                self.open(scan.block(*blockty), false, open);
-            }
-            Operator::Loop { blockty } => self.open(scan.block(*blockty), true, open),
-            Operator::End => {
-                let is_loop = open.pop().is_some_and(|label| label.is_loop);
-                self.open_loops -= u64::from(is_loop);
-            }
-            Operator::Br { relative_depth } => self.passed += values(open, *relative_depth),
-            Operator::BrIf { relative_depth } => {
-                self.branches += 1;
-                self.passed += values(open, *relative_depth);
-            }
-            Operator::BrTable { targets } => {
-                self.branch_targets += u64::from(targets.len());
-                for target in targets.targets() {
-                    self.passed += values(open, target?);
-                }
-            }
-            Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
-                self.passed += scan.arity_of_function(*function_index).width();
-            }
-            Operator::CallIndirect { type_index, .. } | Operator::ReturnCallIndirect { type_index, .. } => {
-                self.passed += scan.arity(*type_index).width();
-            }
-            _ => {}
-        }
-        Ok(())
+    /// What stands before and after a broken section is reported all the same.
+    #[test]
+    fn the_rest_of_a_broken_module_is_reported() {
+        let text = r#"(module (memory (export "memory") 1 2) (func (export "run") (drop (i32.const 77))))"#;
+        let mut bytes = wat::parse_str(text).unwrap();
+        let constant = bytes.windows(3).position(|three| three == [0x41, 0xcd, 0x00]).unwrap();
+        bytes[constant] = 0xff;
+        let report = inspect(&bytes, CEILING);
+        assert_eq!(report.problems.len(), 1);
+        assert!(report.problems[0].starts_with("cannot be read: "), "{:?}", report.problems);
+        assert_eq!(report.memories, [(1, Some(2))]);
+        assert_eq!(report.exports.len(), 2);
+        assert_eq!(report.functions.len(), 1);
     }
 
-    fn open(&mut self, arity: Arity, is_loop: bool, open: &mut Vec<Label>) {
-        self.blocks += 1;
-        self.loops += u64::from(is_loop);
-        self.passed += arity.width();
-        open.push(Label { is_loop, values: if is_loop { arity.parameters } else { arity.results } });
-        self.deepest = self.deepest.max(open.len() as u64 - 1);
-        self.open_loops += u64::from(is_loop);
-        self.deepest_loop = self.deepest_loop.max(self.open_loops);
+    /// A report has types in words, sizes, names and what a file that is no module is.
+    #[test]
+    fn a_report_tells_what_a_module_has() {
+        let text = r#"(module (import "fuseboard" "fail" (func (param i32 i32))) (memory (export "memory") 1)
+          (global (export "g") (mut i64) (i64.const 1)) (func $go (export "run")) (start $go) (data "abc"))"#;
+        let report = inspect(&wat::parse_str(text).unwrap(), CEILING);
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(report.imports[0].ty, "(i32, i32) -> ()");
+        let types: Vec<_> =
+            report.exports.iter().map(|each| (each.name.as_str(), each.kind, each.ty.as_str())).collect();
+        let memory = ("memory", "memory", "1 pages or more");
+        assert_eq!(types, [memory, ("g", "global", "i64, mutable"), ("run", "function", "() -> ()")]);
+        assert_eq!((report.functions[0].index, report.functions[0].name.as_deref()), (1, Some("go")));
+        assert_eq!((report.start, report.data, report.globals), (Some(1), (1, 3), 1));
+        let elf = inspect(b"\x7fELF", CEILING);
+        assert_eq!(elf.kind, FileKind::NativeCode);
+        assert_eq!(elf.problems.len(), 1);
     }
-}
-
-fn values(open: &[Label], depth: u32) -> u64 {
-    let place = open.len().checked_sub(1 + depth as usize);
-    place.and_then(|place| open.get(place)).map_or(0, |label| label.values)
 }

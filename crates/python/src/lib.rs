@@ -4,6 +4,7 @@
 
 mod execution;
 mod fork;
+mod inspection;
 mod module;
 mod step;
 
@@ -20,6 +21,8 @@ mod _core {
     #[pymodule_export]
     use super::execution::{Entry, Execution};
     #[pymodule_export]
+    use super::inspection::{Inspection, inspect};
+    #[pymodule_export]
     use super::module::{Engine, Module, compile, scan};
     #[pymodule_export]
     use super::step::{Completed, Running, Suspended, Trapped};
@@ -34,7 +37,10 @@ mod _core {
         module.add("IMPORT_MODULE", core::IMPORT_MODULE)?;
         module.add("IMPORTS", core::IMPORTS)?;
         module.add("HOST_CALLS", core::HOST_CALLS.map(|(name, _)| name))?;
-        module.add("BOUNDS", core::BOUNDS.map(|bound| (bound.name, bound.most)))?;
+        module.add(
+            "BOUNDS",
+            core::BOUNDS.iter().map(|bound| (bound.name, bound.most, bound.reason)).collect::<Vec<_>>(),
+        )?;
         module.add("IMPORT_FUEL", core::limits::IMPORT_FUEL)?;
         module.add("HOST_CALL_FUEL", core::limits::HOST_CALL_FUEL)?;
         module.add("BYTE_FUEL", core::limits::BYTE_FUEL)?;
