@@ -64,8 +64,9 @@ def binary(
     )
 
 
-def functions(count: int) -> bytes:
-    """Return a module with so many functions."""
+def functions(count: int, locals_: bytes = b"\0", code: bytes = b"") -> bytes:
+    """Return a module with so many functions, all with these locals and this code."""
+    body = locals_ + code + b"\x0b"
     return b"".join(
         [
             b"\0asm\1\0\0\0",
@@ -73,7 +74,7 @@ def functions(count: int) -> bytes:
             section(3, vector([b"\0"] * count)),
             section(5, vector([b"\0\1"])),
             section(7, vector([b"\x03run\x00\x00", b"\x06memory\x02\x00"])),
-            section(10, vector([b"\x02\x00\x0b"] * count)),
+            section(10, vector([leb(len(body)) + body] * count)),
         ]
     )
 
@@ -262,39 +263,41 @@ BAD: dict[str, Bad] = {
     ),
     # bombs
     "deep blocks": Bad(
-        binary(BLOCK * 5_001 + END * 5_001), "function 0: 5001 nested blocks in a function; the most is 5000"
+        binary(BLOCK * 5_001 + END * 5_001), r'function 0 \("run"\): 5001 nested blocks; the most is 5000'
     ),
     "loops over many locals": Bad(
         binary((LOOP + END) * 1_000, local_groups=((1_000, I32),)),
-        "1000000 loops times locals of a function; the most is 100000",
+        "1000000 loops times locals; the most is 100000",
     ),
     "nested loops over many locals": Bad(
-        binary(LOOP * 101 + END * 101, local_groups=((5_000, I32),)), "101 nested loops in a function; the most is 100"
+        binary(LOOP * 101 + END * 101, local_groups=((5_000, I32),)), "101 nested loops; the most is 100"
     ),
     "blocks over many locals": Bad(
-        binary((BLOCK + END) * 2_000, local_groups=((5_000, I32),)), "blocks times locals of a function"
+        binary((BLOCK + END) * 2_000, local_groups=((5_000, I32),)), "blocks times locals; the most is 5000000"
     ),
-    "many locals": Bad(binary(b"", local_groups=((10_001, I32),)), "10001 parameters and locals of a function"),
+    "many locals": Bad(binary(b"", local_groups=((10_001, I32),)), "10001 parameters and locals; the most is 10000"),
     "more locals than there are numbers": Bad(
         binary(b"", local_groups=((0xFFFFFFFF, I32), (0xFFFFFFFF, I32))), "cannot be read: too many locals"
     ),
-    "a function that is too large": Bad(binary(b"\x01" * (1 << 20)), "bytes in a function; the most is 1048576"),
+    "a function that is too large": Bad(
+        binary(b"\x01" * (1 << 20)), r'function 0 \("run"\): 1048578 bytes; the most is 1048576'
+    ),
     "branch tables": Bad(
-        binary(b"\x41\x00\x0e" + vector([b"\0"] * 100_001) + b"\0"), "100001 branch table targets of a function"
+        binary(b"\x41\x00\x0e" + vector([b"\0"] * 100_001) + b"\0"), "100001 branch table targets; the most is 65535"
     ),
     "many types": Bad(binary(b"", types=10_001), "10001 types; the most is 10000"),
     "many exports": Bad(binary(b"", exports=10_000), "10002 exports; the most is 10000"),
     "many globals": Bad(binary(b"", globals_=10_001), "10001 globals; the most is 10000"),
     "many functions": Bad(functions(20_001), "20001 functions; the most is 20000"),
     "conditional branches": Bad(
-        binary((BLOCK + b"\x41\x00\x0d\x00" + END) * 10_001), "10001 conditional branches in a function"
+        binary((BLOCK + b"\x41\x00\x0d\x00" + END) * 10_001), "10001 branches; the most is 10000"
     ),
     "a wide type": Bad(
         guest(f"(type (func (param {'i64 ' * 201}))) {RUN}"), "201 parameters and results of a type; the most is 200"
     ),
     "calls that pass much": Bad(
         guest(f"(func $f (result {'i64 ' * 100}) unreachable) {RUN} (func {'(call $f) unreachable ' * 1_001} )"),
-        "100100 values passed by blocks, branches and calls of a function",
+        "100100 values passed by blocks, branches and calls; the most is 100000",
     ),
     "much data": Bad(data((n, b"") for n in range(100_001)), "100001 data segments; the most is 100000"),
     "spread data": Bad(
@@ -313,6 +316,40 @@ BAD: dict[str, Bad] = {
     "a long constant expression": Bad(
         guest(f"(global i32 (i32.const 0) {'i32.const 0 i32.add ' * 50}) {RUN}"),
         "101 operators in a constant expression; the most is 100",
+    ),
+    "indirect calls": Bad(
+        guest(f"(table 1 funcref) {RUN} (func {'(drop (table.get (i32.const 0)))' * 5_001})"),
+        "5001 indirect calls and table accesses; the most is 5000",
+    ),
+    "loops without locals": Bad(binary((LOOP + END) * 50_000), "milliseconds of compiling, as estimated"),
+    "jumps": Bad(binary((BLOCK + b"\x0c\x00" + END) * 10_001), "10001 branches; the most is 10000"),
+    "locals of many functions": Bad(
+        functions(20_000, leb(1) + leb(10_000) + b"\x7f"),
+        "milliseconds of compiling, as estimated, for each MiB of code or the first; the most is 6500",
+    ),
+    "branches over locals in many functions": Bad(
+        functions(300, leb(1) + leb(10_000) + b"\x7f", (BLOCK + b"\x20\x00\x0d\x00" + END) * 500),
+        "milliseconds of compiling, as estimated",
+    ),
+    "divisions under many values": Bad(
+        functions(1, leb(1) + leb(9_000) + b"\x7f", b"\x20\x00\x20\x01\x6e\x21\x02" * 80_000),
+        "milliseconds of compiling, as estimated",
+    ),
+    "loads": Bad(
+        functions(1, leb(1) + leb(1) + b"\x7f", b"\x20\x00" + b"\x28\x00\x00" * 340_000 + b"\x1a"),
+        "milliseconds of compiling, as estimated",
+    ),
+    "many custom sections": Bad(SILENT + section(0, b"\x01x") * 1_001, "1001 custom sections; the most is 1000"),
+    "a long name": Bad(
+        guest(f'{RUN} (global (export "{"n" * 50_001}") i32 (i32.const 0))'),
+        "50001 bytes in the name of an import, an export or a function; the most is 50000",
+    ),
+    "much data in bytes": Bad(
+        b"\0asm\1\0\0\0"
+        + section(5, vector([b"\0\1"]))
+        + section(7, vector([b"\x06memory\x02\0"]))
+        + section(11, vector([b"\1" + leb((16 << 20) + 1) + b"x" * ((16 << 20) + 1)])),
+        "16777217 bytes of data; the most is 16777216",
     ),
     "many imports": Bad(
         wasm(f'(module {"".join(f"""(import "fuseboard" "x{n}" (func))""" for n in range(1_001))} {MEMORY} {RUN})'),

@@ -9,6 +9,7 @@ import click
 
 from fuseboard.cli._cache import cache
 from fuseboard.cli._check import check
+from fuseboard.cli._inspect import inspect
 from fuseboard.cli._run import run
 
 __all__ = ["main"]
@@ -24,4 +25,5 @@ def main() -> None:
 
 main.add_command(cache)
 main.add_command(check)
+main.add_command(inspect)
 main.add_command(run)
