@@ -23,7 +23,8 @@ from conftest import ECHO, SILENT, TEXT, manifest, writes
 from fuseboard import _compile, _compile_process, _compiler, _core
 from fuseboard._artifacts import ArtifactCache, Artifacts, Facts
 from fuseboard._compile_process import anonymous_file
-from test_loading import END, I32, LOOP, binary, leb, section, vector
+from hostile.binary import END, I32, LOOP, leb, section, vector
+from test_loading import binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

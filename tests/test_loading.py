@@ -17,6 +17,7 @@ from fuseboard._compiler import Compiler
 from fuseboard._loading import Policy, Terms, examine, from_bytes
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryKv
+from hostile.binary import BLOCK, END, I32, LOOP, leb, section, sleb, vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,24 +25,6 @@ if TYPE_CHECKING:
 
 RUN = '(func (export "run"))'
 MEMORY = '(memory (export "memory") 1)'
-
-
-def leb(number: int) -> bytes:
-    """Return an unsigned number as WebAssembly writes it."""
-    out = bytearray()
-    while True:
-        number, low = number >> 7, number & 0x7F
-        out.append(low | (0x80 if number else 0))
-        if not number:
-            return bytes(out)
-
-
-def section(kind: int, content: bytes) -> bytes:
-    return bytes([kind]) + leb(len(content)) + content
-
-
-def vector(items: list[bytes]) -> bytes:
-    return leb(len(items)) + b"".join(items)
 
 
 def binary(
@@ -90,18 +73,6 @@ def data(segments: Iterable[tuple[int, bytes]]) -> bytes:
         + section(7, vector([b"\x06memory\x02\0"]))
         + section(11, vector(written))
     )
-
-
-def sleb(number: int) -> bytes:
-    """Return a number as signed LEB128."""
-    low, rest = number & 0x7F, number >> 7
-    if (rest == 0 and not low & 0x40) or (rest == -1 and low & 0x40):
-        return bytes([low])
-    return bytes([low | 0x80]) + sleb(rest)
-
-
-I32 = 0x7F
-LOOP, BLOCK, END = b"\x03\x40", b"\x02\x40", b"\x0b"
 
 
 @dataclass(frozen=True)
