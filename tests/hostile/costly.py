@@ -1,6 +1,9 @@
-"""Modules that break no bound of the scan, and yet cost seconds or hundreds of MiB to compile.
+"""Modules whose operators cost the compiler far more than their bytes tell: seconds, or hundreds of MiB.
 
-Rule: each costs several times what the trial's limits allow, so that they end it on a quick machine too.
+Rules:
+* Those that break no bound of the scan cost several times what the trial's limits allow, so that these end them on a
+  quick machine too.
+* Those that are dearest by the byte are what the scan estimates.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ from .bombs import NOP, TABLE_OF_ONE, get, put
 from .case import Case, End
 
 LOAD: Final = b"\x28\2\0"
-ROTATE: Final = b"\x77"
+DIVIDE, ROTATE = b"\x6d", b"\x77"
 CONVERT: Final = b"\x44" + bytes(8) + b"\xaa" + DROP  # to a whole number, which can fail
 CALL_RUN, CALL_INDIRECT = b"\x10\0", b"\x11\0\0"
 MEMORY_COPY = b"\xfc\x0a\0\0"
-TABLE_COPY = b"\xfc\x0e\0\0"
+TABLE_GET, TABLE_COPY, TABLE_GROW = b"\x25\0", b"\xfc\x0e\0\0", b"\xfc\x0f\0"
+NULL: Final = b"\xd0\x70"  # of a function
 
 
 def functions(body: bytes, *groups: tuple[int, int], times: int = 1) -> bytes:
@@ -91,7 +95,23 @@ def _large(name: str, make: Callable[[], bytes]) -> Case:
     return Case(f"costly: {name}", "the compiler's memory", End.LIMITS, SPACE, make)
 
 
+def _estimated(name: str, words: str, make: Callable[[], bytes]) -> Case:
+    return Case(f"bomb: {name}", "the compiler's time", End.SCAN, words, make)
+
+
+ESTIMATE: Final = "milliseconds of compiling"
+TABLES: Final = "indirect calls and table accesses; the most is"
+
 CASES: Final = (
+    _estimated("20,000 calls through a table", TABLES, lambda: functions((i32(0) + CALL_INDIRECT) * 20_000)),
+    _estimated("40,000 table reads", TABLES, lambda: functions((i32(0) + TABLE_GET + DROP) * 40_000)),
+    _estimated("60,000 table copies", TABLES, lambda: functions((ZERO3 + TABLE_COPY) * 60_000)),
+    _estimated("60,000 growths of a table", TABLES, lambda: functions((NULL + i32(0) + TABLE_GROW + DROP) * 60_000)),
+    _estimated("100,000 memory copies", ESTIMATE, lambda: functions((ZERO3 + MEMORY_COPY) * 100_000)),
+    _estimated("a chain of 340,000 loads", ESTIMATE, lambda: functions(i32(0) + LOAD * 340_000 + DROP)),
+    _estimated("a chain of 200,000 divisions", ESTIMATE, lambda: functions(chain(DIVIDE, 200_000), (1, I32))),
+    _estimated("90,000 conversions", ESTIMATE, lambda: functions(CONVERT * 90_000)),
+    _estimated("500,000 calls", ESTIMATE, lambda: functions(CALL_RUN * 500_000)),
     _long("a chain of 340,000 rotations", lambda: functions(chain(ROTATE, 340_000), (1, I32))),
     _long("9,999 ifs over 500 locals", lambda: functions(ifs(9_999, 500, 8), (500, I32))),
     _long("9,000 functions of three kinds", _three_kinds),

@@ -100,6 +100,7 @@ def _case(name: str, attacks: str, expected: tuple[End, str], make: Callable[[],
 
 
 BAD_UTF8: Final = (End.SCAN, "malformed UTF-8")
+OVER: Final = (End.SCAN, "bytes in the name of an import, an export or a function; the most is")
 TOO_LONG: Final = (End.SCAN, "string size out of bounds")
 WORKS: Final = (End.WORKS, "completed")
 CRASHES: Final = (End.WORKS, "crash")
@@ -123,6 +124,9 @@ CASES: Final = (
     _case("imported, a surrogate", "a reader of UTF-8", BAD_UTF8, partial(imported, b"\xed\xa0\x80")),
     _case("imported, an overlong NUL", "a reader of UTF-8", BAD_UTF8, partial(imported, b"\xc0\x80")),
     _case("exported, no UTF-8", "a reader of UTF-8", BAD_UTF8, partial(exported, b"\xff\xfe")),
+    _case("imported, 50,001 bytes", READERS, OVER, partial(imported, b"A" * (LONGEST + 1))),
+    _case("exported, 50,001 bytes", READERS, OVER, partial(exported, b"A" * (LONGEST + 1))),
+    _case("of a function, 50,001 bytes", READERS, OVER, partial(crashing, b"A" * (LONGEST + 1))),
     _case("imported, 1 MB", "memory", TOO_LONG, partial(imported, b"A" * MIB)),
     _case("imported from, 1 MB", "memory", TOO_LONG, partial(imported_from, b"A" * MIB)),
     _case("exported, 1 MB", "memory", TOO_LONG, partial(exported, b"A" * MIB)),

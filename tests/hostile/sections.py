@@ -201,6 +201,7 @@ EXCEPTIONS: Final[Mapping[str, Expected]] = {
         }.items()
     },
     **{f"unknown {kind}": _unknown(f"malformed section id: {kind}") for kind in (14, 15, 64, 127)},
+    "custom 100,000 times": (End.SCAN, "custom sections; the most is"),
     "custom 900 times": WORKS,
     "custom of 16 MiB": WORKS,
 }
@@ -221,6 +222,7 @@ def _cases() -> Iterator[Case]:
             yield _case(f"{name} {change}", "a reader that trusts counts", partial(changed, name, new))
     for kind in (14, 15, 64, 127, 128, 255):
         yield _case(f"unknown {kind}", "a reader that skips", partial(unknown, kind, 5))
+    yield _case("custom 100,000 times", "the scan's time", partial(custom_sections, 100_000, 0))
     yield _case("custom 900 times", "the scan's time", partial(custom_sections, 900, 0))
     yield _case("custom of 16 MiB", "memory", partial(custom_sections, 1, 16 << 20))
 
