@@ -9,13 +9,13 @@ RUST := Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) $(wildcard crates/
 PACKAGE := pyproject.toml $(wildcard python/fuseboard/*.py* python/fuseboard/*/*.py)
 CHECKED := python tests tools examples benchmarks
 
-.PHONY: run test check wheel bench guard fuzz soak format clean prerequisites
+.PHONY: run test check wheel bench guard fuzz soak format clean prerequisites prerequisites-of-tests
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed  ## set everything up and show the main job
 	@$(BIN)/python examples/cms/main.py
 
-test: check $(VENV)/installed $(PEERS)/installed  ## set everything up, check and test
+test: prerequisites-of-tests check $(VENV)/installed $(PEERS)/installed  ## set everything up, check and test
 	@echo "→ Rust tests"
 	@cargo test --release --locked --quiet --package fuseboard-core --package fuseboard-fuzz
 	@cargo build --release --locked --quiet --package fuseboard-fuzz --bin smith  # random modules for the hostile corpus
@@ -46,7 +46,7 @@ guard: $(PEERS)/installed  ## fail where a ratio to a peer has grown by a third
 	@echo "→ ratios to the peers, against the baseline"
 	@$(PEERS)/bin/python benchmarks/bench.py --guard
 
-fuzz:  ## fuzz what reads a stranger's bytes, FUZZ_SECONDS a target
+fuzz: prerequisites-of-tests  ## fuzz what reads a stranger's bytes, FUZZ_SECONDS a target
 	@sh tools/fuzz.sh $(or $(FUZZ_SECONDS),30)
 
 soak: $(VENV)/installed $(VENV)/developing  ## the long runs: a million invocations, crowds, siblings, cancellations, reloads
@@ -62,6 +62,9 @@ clean:  ## remove what was built here; the compiled engine stays in the user's c
 
 prerequisites:
 	@sh tools/prerequisites.sh $(PYTHON)
+
+prerequisites-of-tests:
+	@sh tools/prerequisites.sh $(PYTHON) test
 
 $(VENV)/created: | prerequisites
 	@echo "→ a virtual environment in $(VENV)"

@@ -23,26 +23,17 @@ from conftest import ECHO, SILENT, TEXT, manifest, writes
 from fuseboard import _compile, _compile_process, _compiler, _core
 from fuseboard._artifacts import ArtifactCache, Artifacts, Facts
 from fuseboard._compile_process import anonymous_file
-from hostile.binary import END, I32, LOOP, leb, section, vector
+from hostile.binary import I32
+from hostile.costly import CALL_RUN, ROTATE, chain, functions, padded
 from test_loading import binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def heavy(functions: int) -> bytes:
-    """Return a module that passes the scan and takes the compiler some 13 ms a function."""
-    code = vector([leb(200) + bytes([I32])]) + (LOOP + b"\x20\x00\x41\x01\x6a\x21\x01" + END) * 500 + b"\x0b"
-    return b"".join(
-        [
-            b"\0asm\1\0\0\0",
-            section(1, vector([b"\x60\0\0"])),
-            section(3, vector([b"\0"] * functions)),
-            section(5, vector([b"\0\1"])),
-            section(7, vector([b"\x03run\x00\x00", b"\x06memory\x02\x00"])),
-            section(10, leb(functions) + (leb(len(code)) + code) * functions),
-        ]
-    )
+def heavy(rotations: int) -> bytes:
+    """Return a module that passes the scan; 340,000 rotations take the compiler over 20 s."""
+    return functions(chain(ROTATE, rotations), (1, I32))
 
 
 def script(path: Path, body: str) -> Path:
@@ -167,13 +158,13 @@ def test_too_much_processor_time(make_host: Callable[..., fb.Host]) -> None:
     words = (
         r"compiling takes more than 1 s of a processor, the most that compile_limits\.cpu_seconds allows; it was ended"
     )
-    load_refused(host, heavy(1_000), words)
+    load_refused(host, heavy(300_000), words)
 
 
 def test_too_much_memory(make_host: Callable[..., fb.Host]) -> None:
     """One that takes more memory ends at that limit, named."""
     host = make_host(compile_limits=fb.CompileLimits(memory_mb=128))
-    calls = binary(b"\x10\x00" * 400_000)
+    calls = functions(padded(CALL_RUN, 300_000, 1))
     load_refused(host, calls, r"compiling takes more than 128 MiB of memory, .* compile_limits\.memory_mb allows")
 
 
@@ -214,7 +205,7 @@ def test_limits_hold_where_signals_are_blocked(make_host: Callable[..., fb.Host]
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         host = make_host(compile_limits=fb.CompileLimits(cpu_seconds=1))
-        load_refused(host, heavy(1_001), "compiling takes more than 1 s of a processor")
+        load_refused(host, heavy(300_001), "compiling takes more than 1 s of a processor")
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         for each, handler in zip(signals, was, strict=True):
@@ -275,8 +266,8 @@ def test_a_platform_without_a_limit_says_so(
     [
         ("kill -SEGV $$", r"the compiler was ended by signal 11 \(SIGSEGV\)"),
         ("kill -KILL $$", r"the compiler was ended by signal 9 \(SIGKILL\)"),
-        ("kill -ABRT $$", r"compiling takes more than 1024 MiB of memory"),
-        ("kill -ALRM $$", r"compiling takes more than 60 s,"),
+        ("kill -ABRT $$", r"compiling takes more than 2048 MiB of memory"),
+        ("kill -ALRM $$", r"compiling takes more than 120 s,"),
     ],
 )
 def test_a_compiler_that_crashes(make_host: Callable[..., fb.Host], tmp_path: Path, body: str, words: str) -> None:
@@ -597,7 +588,7 @@ with fb.Host(hooks=[fb.Filter("text", str)], max_concurrent_invocations=1) as ho
 
 def test_processes_that_start_together_compile_once(cache: ArtifactCache, tmp_path: Path) -> None:
     """Of eight processes that load a module at the same time, one compiles it, and it works in all."""
-    (tmp_path / "plugin.wasm").write_bytes(heavy(40))
+    (tmp_path / "plugin.wasm").write_bytes(heavy(10_000))
     environment = os.environ | {"FUSEBOARD_CACHE_DIR": str(cache.path())}
     command = [sys.executable, "-c", MANY.replace("{manifest!r}", repr(manifest())), str(tmp_path / "plugin.wasm")]
     processes = [

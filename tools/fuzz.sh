@@ -8,11 +8,6 @@ wrapper=$PWD/crates/fuzz/rustc.sh
 work=${CARGO_TARGET_DIR:=$PWD/target}/fuzz
 export CARGO_TARGET_DIR
 
-command -v "${CXX:-c++}" >/dev/null || {
-    echo "fuseboard: a C++ compiler is needed to build libFuzzer, and ${CXX:-c++} is not on PATH (on Debian: g++)." >&2
-    exit 1
-}
-
 build() { # build BINARY...
     cargo build --release --locked --quiet --package fuseboard-fuzz --features libfuzzer "$@"
 }

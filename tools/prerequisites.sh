@@ -1,5 +1,5 @@
 #!/bin/sh
-# Names each missing prerequisite in one sentence.
+# Names each missing prerequisite in one sentence; with `test` as the second argument, what tests need too.
 python=${1:-python3}
 
 missing() {
@@ -19,3 +19,5 @@ command -v cargo >/dev/null || missing "Rust 1.95 or newer is needed and cargo i
 found=$(rustc --version | cut -d ' ' -f 2)
 at_least 1.95.0 "$found" || missing "Rust 1.95 or newer is needed; rustc is $found (rustup update stable)."
 command -v cc >/dev/null || missing "a C linker is needed and cc is not on PATH (on Debian: gcc)."
+[ "${2:-}" != test ] || command -v "${CXX:-c++}" >/dev/null ||
+    missing "a C++ compiler is needed to fuzz, and '${CXX:-c++}' is not on PATH (on Debian: g++)."

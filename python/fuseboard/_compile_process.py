@@ -45,8 +45,7 @@ class CompileLimits:
     """What compiling one module may take, in a process of its own. More fails the load.
 
     Attributes:
-        cpu_seconds: time of a processor. Ordinary modules take about 1 s a MB (measured); a hostile one of 30 KB can
-            take minutes.
+        cpu_seconds: time of a processor. Programs took 0.5 to 2 s a MB, a Go program of 18 MB 33 s (measured).
         memory_mb: address space in MiB, of which the process itself takes some 50.
         timeout_seconds: wall clock, with the wait for another process that compiles the same module.
 
@@ -54,9 +53,9 @@ class CompileLimits:
         UsageError: a limit isn't a whole number within its range.
     """
 
-    cpu_seconds: int = 30
-    memory_mb: int = 1_024
-    timeout_seconds: int = 60
+    cpu_seconds: int = 60
+    memory_mb: int = 2_048
+    timeout_seconds: int = 120
 
     def __post_init__(self) -> None:
         for field, (least, most) in zip(fields(self), _RANGES, strict=True):

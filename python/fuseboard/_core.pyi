@@ -80,7 +80,7 @@ class Engine:
         """
 
 def scan(wasm: bytes, memory_ceiling_bytes: int) -> None:
-    """Look at a module without compiling it, some 10 ms a MB.
+    """Look at a module without compiling it: some 10 ms a MB of ordinary code, 30 of the densest.
 
     Raises:
         ModuleRefused: with the list of all problems.

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, NoReturn, TypedDict, Unpack
 
 import msgspec
 
@@ -175,14 +175,21 @@ def load(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[Plugin, tu
         _check_operators_limits(terms.limits, policy.ceilings)
     module, problems = examine(candidate, policy, terms)
     if candidate.manifest is None or module is None or problems:
-        first, *others = problems
-        for other in others:
-            first.add_note(f"also: {other}")
-        raise first
+        _refuse(problems)
     try:
         return _installed(candidate, candidate.manifest, module, policy, terms)
     except ModuleRefused as refused:
         raise ModuleError("; ".join(refused.args[0]), slug=candidate.manifest.slug, path=candidate.path) from None
+
+
+def _refuse(problems: list[LoadError]) -> NoReturn:
+    first, *others = problems
+    for other in others:
+        first.add_note(f"also: {other}")
+    try:
+        raise first
+    finally:  # a frame that holds the error which holds the frame would keep the module's bytes
+        del first, others, problems[:]
 
 
 def examine(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[_core.Module | None, list[LoadError]]:

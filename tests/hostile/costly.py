@@ -78,7 +78,7 @@ def _many_calls() -> bytes:
 
 
 def _three_kinds() -> bytes:
-    return mixed([(i32(0) + CALL_INDIRECT) * 400, chain(ROTATE, 800), (ZERO3 + MEMORY_COPY) * 300], 3_000)
+    return mixed([padded(i32(0) + CALL_INDIRECT, 400, 5), chain(ROTATE, 800), (ZERO3 + MEMORY_COPY) * 300], 3_000)
 
 
 ZERO3: Final = i32(0) * 3
