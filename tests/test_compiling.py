@@ -401,7 +401,7 @@ def test_what_an_artifact_depends_on(
         make_host(cache=cache).load_bytes(ECHO, manifest("d"))
     assert len(entries(cache)) == 4
     with monkeypatch.context() as patch:
-        patch.setattr(_compiler, "_VERSION", "another")
+        patch.setattr(_core, "VERSION", "another")
         make_host(cache=cache).load_bytes(ECHO, manifest("e"))
     assert len(entries(cache)) == 5
 

@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from typing import IO, Any, Final, Literal, get_args
 
 from fuseboard import _compile, _core
@@ -25,8 +24,6 @@ from fuseboard._errors import ModuleRefused, UsageError
 from fuseboard._private_folder import FolderUnusableError
 
 Where = Literal["subprocess", "inline"]
-
-_VERSION: Final = version("fuseboard")
 
 LOAD_LOGGER: Final = "fuseboard.load"
 """Where a load tells what it takes."""
@@ -96,7 +93,7 @@ class Compiler:
     def _key(self, wasm: bytes) -> str:
         """Return the name of all that an artifact depends on: the scan too, as what is found isn't scanned again."""
         key = hashlib.sha256(hashlib.sha256(wasm).digest())
-        for each in (self.engine.fingerprint, self.engine.memory_ceiling_bytes, _VERSION, _core.BOUNDS):
+        for each in (self.engine.fingerprint, self.engine.memory_ceiling_bytes, _core.VERSION, _core.BOUNDS):
             key.update(repr(each).encode())
         return key.hexdigest()
 
@@ -208,4 +205,4 @@ class _Progress:
 
 
 def _facts(wasm: bytes, plugin: str, reply: Reply) -> Facts:
-    return Facts(plugin, hashlib.sha256(wasm).hexdigest(), len(wasm), _VERSION, reply.cpu_seconds, reply.peak_mb)
+    return Facts(plugin, hashlib.sha256(wasm).hexdigest(), len(wasm), _core.VERSION, reply.cpu_seconds, reply.peak_mb)

@@ -17,6 +17,7 @@ __all__ = [
     "IMPORT_FUEL",
     "IMPORT_MODULE",
     "LIMIT_NAMES",
+    "VERSION",
     "Completed",
     "Engine",
     "Entry",
@@ -31,6 +32,8 @@ __all__ = [
     "scan",
 ]
 
+VERSION: Final[str]
+"""The package's version."""
 LIMIT_NAMES: Final[list[str]]
 """The names of all limits, in the order of their numbers in the ABI."""
 IMPORT_MODULE: Final[str]

@@ -33,6 +33,7 @@ mod _core {
     /// Adds the tables that Python is held to.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
         module.add("LIMIT_NAMES", core::limits::LIMIT_NAMES)?;
         module.add("IMPORT_MODULE", core::IMPORT_MODULE)?;
         module.add("IMPORTS", core::IMPORTS)?;
