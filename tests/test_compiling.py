@@ -333,6 +333,25 @@ def interrupt_when_it_runs(folder: Path) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_an_application_that_closed_its_streams(cache: ArtifactCache, tmp_path: Path) -> None:
+    """A daemon's descriptors 0 to 2 are free, and may become our files: none of them is taken for a stream."""
+    code = f"""
+import os
+import fuseboard as fb
+for stream in range(3):
+    os.close(stream)
+said = []
+for cache in (fb.ArtifactCache(folder={str(cache.path())!r}), None):
+    with fb.Host(hooks=[fb.Filter("text", str)], cache=cache, max_concurrent_invocations=1) as host:
+        host.load_bytes({ECHO!r}, {manifest()!r})
+        said.append(host.apply_filter("text", "x"))
+open({str(tmp_path / "said")!r}, "w").write("".join(said))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    assert (tmp_path / "said").read_text() == "xx"
+    assert len(entries(cache)) == 1
+
+
 @pytest.mark.parametrize("has_descriptors", [True, False])
 def test_a_system_without_process_descriptors(
     make_host: Callable[..., fb.Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_descriptors: bool

@@ -52,10 +52,6 @@ class Order:
     folder: int | None = None
     entry: str = ""
 
-    def descriptors(self) -> tuple[int, ...]:
-        """Return those that the process must have."""
-        return tuple(each for each in (self.lock, self.folder) if each is not None)
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
@@ -29,6 +30,7 @@ from fuseboard._text import printable
 
 _PROGRESS_SECONDS: Final = 2.0
 _SHOWN_CHARACTERS: Final = 500
+_FIRST_DESCRIPTOR: Final = 3
 _BOOT: Final = """
 import sys, types
 package = types.ModuleType("fuseboard")
@@ -80,7 +82,8 @@ def compile_in_process(
     """
     with ExitStack() as stack:
         module, reply, errors = (stack.enter_context(anonymous_file(each)) for each in ("module", "reply", "errors"))
-        module.write(wasm)
+        with open(module.fileno(), "wb", closefd=False) as file:
+            file.write(wasm)
         module.seek(0)
         process = _begun(order, python, artifact, (module, reply, errors))
         has_ended = False
@@ -117,19 +120,33 @@ def _begun(
     interpreter = python or sys.executable
     if not interpreter:
         raise UsageError(f"this interpreter doesn't know its own path; {_ADVICE}")
-    package, module, reply, errors = str(Path(__file__).parent), *streams
-    argv = [interpreter, "-I", "-S", "-c", _BOOT, package, json.dumps(asdict(order)), str(artifact.fileno())]
-    try:
-        return subprocess.Popen(  # noqa: S603  the operator's interpreter and our own words
-            argv,
-            stdin=module,
-            stdout=reply,
-            stderr=errors,
-            pass_fds=(artifact.fileno(), *order.descriptors()),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise UsageError(f"the interpreter {interpreter!r} can't be run: {error}; {_ADVICE}") from None
+    module, reply, errors = streams
+    with ExitStack() as stack:
+        lock, folder, output = (_passed(stack, each) for each in (order.lock, order.folder, artifact.fileno()))
+        words = json.dumps(asdict(replace(order, lock=lock, folder=folder)))
+        argv = [interpreter, "-I", "-S", "-c", _BOOT, str(Path(__file__).parent), words, str(output)]
+        try:
+            return subprocess.Popen(  # noqa: S603  the operator's interpreter and our own words
+                argv,
+                stdin=module,
+                stdout=reply,
+                stderr=errors,
+                pass_fds=[each for each in (lock, folder, output) if each is not None],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise UsageError(f"the interpreter {interpreter!r} can't be run: {error}; {_ADVICE}") from None
+
+
+def _passed(stack: ExitStack, descriptor: int | None) -> int | None:
+    """Return a descriptor for the same that is none of a process's streams: those are free where an application closed
+    its own.
+    """
+    if descriptor is None:
+        return None
+    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
+    stack.callback(os.close, copy)
+    return copy
 
 
 _ADVICE: Final = (
