@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import threading
@@ -15,7 +16,7 @@ import pytest
 import fuseboard as fb
 from fuseboard._artifacts import FOLDER_VARIABLE, ArtifactCache, Artifacts, Facts, entry_name
 from fuseboard._compile_process import anonymous_file
-from fuseboard._private_folder import FolderUnusableError
+from fuseboard._private_folder import SECRET_NAME, FolderUnusableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ def test_folder_and_files_are_closed_to_others(tmp_path: Path) -> None:
         os.umask(before)
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / "cache").iterdir()}
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
-    assert modes == {entry_name(KEY): 0o600, "secret": 0o600}
+    assert modes == {entry_name(KEY): 0o600, SECRET_NAME: 0o600}
 
 
 def flipped(place: int) -> Callable[[Path], object]:
@@ -90,6 +91,13 @@ def from_another_cache(file: Path) -> None:
     shutil.copyfile(keep(file.parent.parent / "another"), file)
 
 
+def secret_by_link(secret: Path) -> None:
+    """Have the secret be that of another folder, which anybody may know."""
+    secret.unlink()
+    (secret.parent.parent / "known").write_bytes(b"x" * 32)
+    secret.symlink_to("../known")
+
+
 WRONG: dict[str, Callable[[Path], object]] = {
     "its first byte is another": flipped(0),
     "a byte of it is another": flipped(4_000),
@@ -111,10 +119,11 @@ WRONG: dict[str, Callable[[Path], object]] = {
     "it is a link to nothing": replaced(lambda file: file.symlink_to("nowhere")),
     "it is a pipe": replaced(lambda file: os.mkfifo(file, 0o600)),
     "it is a folder": replaced(lambda file: file.mkdir(0o700)),
-    "the secret is another": lambda file: (file.parent / "secret").write_bytes(b"x" * 32),
-    "the secret was cut": lambda file: os.truncate(file.parent / "secret", 31),
-    "the secret can be read by others": lambda file: (file.parent / "secret").chmod(0o604),
-    "the secret is gone": lambda file: (file.parent / "secret").unlink(),
+    "the secret is another": lambda file: (file.parent / SECRET_NAME).write_bytes(b"x" * 32),
+    "the secret was cut": lambda file: os.truncate(file.parent / SECRET_NAME, 31),
+    "the secret can be read by others": lambda file: (file.parent / SECRET_NAME).chmod(0o604),
+    "the secret is gone": lambda file: (file.parent / SECRET_NAME).unlink(),
+    "the secret is a link": lambda file: secret_by_link(file.parent / SECRET_NAME),
 }
 
 
@@ -132,18 +141,17 @@ def test_what_is_wrong_is_no_entry(tmp_path: Path, how: str) -> None:
 def test_an_entry_of_another_user_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that belongs to somebody else isn't found, whatever its mode."""
     file = keep(tmp_path / "cache")
-    ours = os.fstat
+    entry, ours = file.stat().st_ino, os.fstat
 
     def fstat(descriptor: int) -> os.stat_result:
         about = ours(descriptor)
-        if not stat.S_ISREG(about.st_mode):
+        if about.st_ino != entry:
             return about
         return os.stat_result([*about[:4], os.geteuid() + 1, *about[5:10]])
 
+    assert found(tmp_path / "cache") == CONTENT
     monkeypatch.setattr(os, "fstat", fstat)
-    with pytest.raises(FolderUnusableError, match="keeps no secret: somebody else is changing it"):
-        found(tmp_path / "cache")
-    assert file.exists()
+    assert found(tmp_path / "cache") is None
 
 
 def a_file(path: Path) -> None:
@@ -188,7 +196,7 @@ def test_where_the_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "ours"))
-    assert ArtifactCache(folder="given").path() == Path("given")
+    assert ArtifactCache(folder="given").path() == Path.cwd() / "given"
     assert ArtifactCache().path() == tmp_path / "ours"
     monkeypatch.setenv(FOLDER_VARIABLE, "")
     assert ArtifactCache().path() == tmp_path / "xdg" / "fuseboard" / "artifacts"
@@ -210,11 +218,27 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
         Artifacts(ArtifactCache())
 
 
-@pytest.mark.parametrize("said", [{"folder": 1}, {"max_mb": 0}, {"max_mb": 1.5}, {"max_mb": True}, {"max_mb": 1 << 21}])
+class BytesPath(os.PathLike[bytes]):
+    def __fspath__(self) -> bytes:
+        return b"cache"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"folder": 1},
+        {"folder": ""},
+        {"folder": BytesPath()},
+        {"max_mb": 0},
+        {"max_mb": 1.5},
+        {"max_mb": True},
+        {"max_mb": 1 << 21},
+    ],
+)
 def test_settings_that_cannot_be_used(said: Any) -> None:
     """Each is a `UsageError` that names the argument and its value."""
     [(name, value)] = said.items()
-    with pytest.raises(fb.UsageError, match=rf"^ArtifactCache\({name}={value!r}\): must be "):
+    with pytest.raises(fb.UsageError, match=rf"^{name}={re.escape(repr(value))} (must be |is no path)"):
         ArtifactCache(**said)
 
 
@@ -245,25 +269,52 @@ def test_what_was_left_half_done_goes(tmp_path: Path) -> None:
     """What killed processes left goes after an hour: what is younger may be in use, what is another's stays."""
     folder = tmp_path / "cache"
     keep(folder)
-    names = [f"{KEY}.lock", f"{KEY}.{'0' * 16}.part", f"secret.{'0' * 16}", f"{OTHER}.lock", "mine.txt"]
+    names = [f"{KEY}.lock", f"{KEY}.{'0' * 16}.part", f"{SECRET_NAME}.{'0' * 16}", f"{OTHER}.lock", "mine.txt"]
     for name in names:
         (folder / name).write_bytes(b"")
     for name in (*names[:3], "mine.txt"):
         os.utime(folder / name, (0, time.time() - 4_000))
     keep(folder)
-    assert {each.name for each in folder.iterdir()} == {entry_name(KEY), "secret", f"{OTHER}.lock", "mine.txt"}
+    assert {each.name for each in folder.iterdir()} == {entry_name(KEY), SECRET_NAME, f"{OTHER}.lock", "mine.txt"}
 
 
-def test_a_cache_that_cannot_be_written_keeps_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a rename fails, the error comes out and no part stays."""
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_cache_that_cannot_be_written_keeps_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Where a rename fails, or is interrupted, the error comes out and no part stays."""
 
     def rename(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(os, "rename", rename)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(type(error)):
         keep(tmp_path / "cache")
-    assert [each.name for each in (tmp_path / "cache").iterdir()] == ["secret"]
+    assert [each.name for each in (tmp_path / "cache").iterdir()] == [SECRET_NAME]
+
+
+def test_what_is_wrong_and_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that is only read it is no entry, and no error."""
+
+    def unlink(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    flipped(0)(keep(tmp_path / "cache"))
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert found(tmp_path / "cache") is None
+
+
+def test_what_was_exchanged_meanwhile_stays(tmp_path: Path) -> None:
+    """An entry that is right isn't removed for the wrong one that was there when it was opened."""
+    file = keep(tmp_path / "cache")
+    with Artifacts(ArtifactCache(folder=tmp_path / "cache")) as artifacts:
+        opened = artifacts.find(KEY)
+        assert opened is not None
+        with opened:
+            keep(tmp_path / "cache")
+            artifacts.discard(KEY, opened)
+            assert file.exists()
+    assert found(tmp_path / "cache") == CONTENT
 
 
 def test_many_make_one_secret(tmp_path: Path) -> None:
@@ -289,4 +340,4 @@ def test_what_is_listed_and_cleared(tmp_path: Path) -> None:
         assert kept[1].used == 1_000
         assert artifacts.clear() == (2, 10 + kept[1].size)
         assert artifacts.kept() == []
-    assert {each.name for each in folder.iterdir()} == {"secret", "mine.txt"}
+    assert {each.name for each in folder.iterdir()} == {SECRET_NAME, "mine.txt"}

@@ -85,6 +85,29 @@ def test_a_folder_that_is_no_cache(folder: Path, command: str) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
+@pytest.mark.parametrize("command", ["list", "clear"])
+def test_looking_makes_and_takes_nothing(folder: Path, command: str) -> None:
+    """Where there is no folder none is made, and what isn't a cache's stays as it is."""
+    assert "0 modules, 0 bytes" in fuseboard("cache", command).stdout
+    assert not folder.exists()
+    folder.mkdir(mode=0o700)
+    for name in ("secret", "mine.txt", f"{'a' * 63}.artifact"):
+        (folder / name).write_text("precious")
+    assert "0 modules, 0 bytes" in fuseboard("cache", command).stdout
+    assert {each.read_text() for each in folder.iterdir()} == {"precious"}
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_listing_leaves_what_is_wrong(folder: Path) -> None:
+    """An entry that can be read by others is listed, and not removed: only a load judges it."""
+    with Artifacts(ArtifactCache()) as artifacts, anonymous_file("test") as file:
+        artifacts.store("a" * 64, file, Facts("a", "c" * 64, 1, "1", 1.0, 1.0))
+    entry = folder / f"{'a' * 64}.artifact"
+    entry.chmod(0o644)
+    assert "1 module, " in fuseboard("cache").stdout
+    assert entry.exists()
+
+
 def test_words_of_an_entry_are_shown_as_they_are(folder: Path) -> None:
     """Nothing that a file says of itself is markup or moves the cursor, and one that says nothing is listed."""
     facts = Facts("[red]\x1b[31m\u202e", "c" * 64, 1, "1", 90.0, 1.0)

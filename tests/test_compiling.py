@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from conftest import ECHO, SILENT, TEXT, manifest, writes
 from fuseboard import _compile, _compile_process, _compiler, _core
 from fuseboard._artifacts import ArtifactCache, Artifacts, Facts
 from fuseboard._compile_process import anonymous_file
+from fuseboard._private_folder import SECRET_NAME
 from hostile.binary import I32
 from hostile.costly import CALL_RUN, ROTATE, chain, functions, padded
 from test_loading import binary
@@ -134,9 +135,7 @@ def test_arguments_that_cannot_be_used(make_host: Callable[..., fb.Host], said: 
 def test_limits_that_cannot_be_used(said: Any) -> None:
     """Each is a `UsageError` that names the field, its value, and the range."""
     [(name, value)] = said.items()
-    with pytest.raises(
-        fb.UsageError, match=rf"^CompileLimits\({name}={value!r}\): must be a whole number from \d+ to "
-    ):
+    with pytest.raises(fb.UsageError, match=rf"^{name}={value!r} must be a whole number from \d+ to "):
         fb.CompileLimits(**said)
 
 
@@ -170,12 +169,13 @@ def test_too_much_memory(make_host: Callable[..., fb.Host]) -> None:
 
 def test_too_much_time(make_host: Callable[..., fb.Host], tmp_path: Path) -> None:
     """One that doesn't end is ended by the clock, whatever it does, and with it all that it began."""
-    sleeper = script(tmp_path / "python", f"echo $$ > {tmp_path}/pids; sleep 100 & echo $! >> {tmp_path}/pids; wait")
-    host = make_host(
-        compile_limits=fb.CompileLimits(timeout_seconds=1), python=sleeper, cache=None, compile="subprocess"
+    reply = """echo begun; echo '{"end": "there"}'"""
+    sleeper = script(
+        tmp_path / "python", f"{reply}; echo $$ > {tmp_path}/pids; sleep 100 & echo $! >> {tmp_path}/pids; wait"
     )
+    host = make_host(compile_limits=fb.CompileLimits(timeout_seconds=3), python=sleeper, cache=None)
     began = time.monotonic()
-    with pytest.raises(fb.ModuleError, match=r"compiling takes more than 1 s, the most that compile_limits\.timeout_"):
+    with pytest.raises(fb.ModuleError, match=r"compiling takes more than 3 s, the most that compile_limits\.timeout_"):
         host.load_bytes(SILENT, manifest("bad"))
     assert time.monotonic() - began < 10
     assert gone(tmp_path)
@@ -185,10 +185,16 @@ def gone(folder: Path) -> bool:
     """Return whether the processes in the folder's list end at once."""
     pids = (folder / "pids").read_text().split()
     assert len(pids) == 2
-    deadline = time.monotonic() + 5
-    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+    wait_until(lambda: not any(map(is_running, pids)))
+    return True
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that other threads and processes bring about."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    return not any(is_running(pid) for pid in pids)
 
 
 def is_running(pid: str) -> bool:
@@ -230,31 +236,27 @@ def test_a_limit_of_the_process_itself_stays(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(_compile, "resource", resource)
     assert _compile._set(0, 70, 200)
     assert resource.had == (70, 100)
+    assert _compile._set(0, 200, 201)
+    assert resource.had == (99, 100)
 
 
 def test_a_platform_without_a_limit_says_so(
-    make_host: Callable[..., fb.Host], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_host: Callable[..., fb.Host], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What it lacks is one warning for each host."""
-
-    class Resource:
-        RLIM_INFINITY = -1
-
-        def getrlimit(self, _: int) -> tuple[int, int]:
-            return (-1, -1)
-
-        def setrlimit(self, *_: object) -> None:
-            raise ValueError("current limit exceeds maximum limit")
-
-    monkeypatch.setattr(_compile, "resource", Resource())
-    assert not _compile._set(0, 1, 1)
-    real = _compile.make
-    monkeypatch.setattr(_compile, "make", lambda *order: replace(real(*order), lacking=["memory_mb"]))
-    host = make_host(compile="inline", cache=None)
+    lacking = f"""exec {sys.executable} -I -S -c '
+import resource, sys
+def setrlimit(*_): raise ValueError("current limit exceeds maximum limit")
+resource.setrlimit = setrlimit
+boot = sys.argv[4]
+sys.argv = ["-c", *sys.argv[5:]]
+exec(boot)
+' "$@" """
+    host = make_host(python=script(tmp_path / "python", lacking), cache=None)
     for slug in ("a", "b"):
         host.load_bytes(ECHO, manifest(slug))
     assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
-        "this platform has no limits for memory_mb of the compiler"
+        "this platform has no limits for cpu_seconds and memory_mb of the compiler"
     ]
 
 
@@ -266,19 +268,28 @@ def test_a_platform_without_a_limit_says_so(
     [
         ("kill -SEGV $$", r"the compiler was ended by signal 11 \(SIGSEGV\)"),
         ("kill -KILL $$", r"the compiler was ended by signal 9 \(SIGKILL\)"),
+        ("kill -35 $$", r"the compiler was ended by signal 35$"),
         ("kill -ABRT $$", r"compiling takes more than 2048 MiB of memory"),
         ("kill -ALRM $$", r"compiling takes more than 120 s,"),
+        ("exit 1", "the compiler ended without a reply; compile_limits has what it may take"),
+        ("echo rubbish", "the compiler ended without a reply"),
+        ("""echo '{"end": "sold"}'""", "the compiler ended without a reply"),
+        ("""echo '{"end": "refused", "problems": 5}'""", "the compiler ended without a reply"),
+        ("""echo '{"end": "there"}'; kill -SEGV $$""", "ended by signal 11"),
     ],
 )
 def test_a_compiler_that_crashes(make_host: Callable[..., fb.Host], tmp_path: Path, body: str, words: str) -> None:
     """Whatever ends the process, the load fails with a sentence."""
     with pytest.raises(fb.ModuleError, match=words):
-        make_host(python=script(tmp_path / "python", body), cache=None).load_bytes(SILENT, manifest())
+        make_host(python=script(tmp_path / "python", f"echo begun; {body}"), cache=None).load_bytes(SILENT, manifest())
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
+        ("kill -SEGV $$", "the process that compiles failed: it said nothing; pass python= "),
+        ('echo begun; echo \'{"end": "made"}\'', "modules can't be compiled and loaded here: failed to parse"),
+        ('echo begun; echo \'{"end": "failed", "problems": ["No space left"]}\'', "loaded here: No space left"),
         ("exit 0", "the process that compiles failed: it said nothing; pass python= "),
         ("echo; echo 'no module _core' >&2; exit 1", "the process that compiles failed: no module _core; pass python="),
         ("echo hello", "the process that compiles failed: hello; pass python= "),
@@ -298,16 +309,19 @@ def test_an_interpreter_that_is_not_there(
     """The same where it can't be begun, and where there is none."""
     with pytest.raises(fb.UsageError, match=r"the interpreter '.*/none' can't be run: .*No such file .*; pass python="):
         make_host(python=tmp_path / "none", cache=None).load_bytes(SILENT, manifest())
+    with pytest.raises(fb.UsageError, match=r"the interpreter 'a\\x00b' can't be run: .*null byte; pass python="):
+        make_host(python="a\0b", cache=None).load_bytes(SILENT, manifest())
     monkeypatch.setattr(sys, "executable", "")
     with pytest.raises(fb.UsageError, match="this interpreter doesn't know its own path; pass python= "):
         make_host(cache=None).load_bytes(SILENT, manifest())
 
 
 def test_an_application_that_ignores_its_children(make_host: Callable[..., fb.Host]) -> None:
-    """Where nobody can wait for a child, its reply is read all the same."""
+    """Where nobody can wait for a child, its reply is read all the same, and its silence is the module's doing."""
     was = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        assert make_host(cache=None).load_bytes(ECHO, manifest()).slug == "guest"
+        host = make_host(cache=None, compile_limits=fb.CompileLimits(cpu_seconds=1))
+        load_refused(host, heavy(300_000), "the compiler ended without a reply; compile_limits has what it may take")
     finally:
         signal.signal(signal.SIGCHLD, was)
 
@@ -326,10 +340,7 @@ def test_ctrl_c_ends_the_process(tmp_path: Path) -> None:
 
 
 def interrupt_when_it_runs(folder: Path) -> None:
-    deadline = time.monotonic() + 10
-    while len((folder / "pids").read_text().split() if (folder / "pids").exists() else ()) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: (folder / "pids").exists() and len((folder / "pids").read_text().split()) == 2)
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -505,7 +516,7 @@ def test_a_cache_whose_files_may_not_be_run(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a file system that is mounted with noexec, plugins are loaded all the same, and one warning says so."""
+    """On a file system that is mounted with noexec, what is kept is copied, and one warning says so."""
 
     def from_file(*_: object) -> _core.Module:
         raise ValueError("unable to make memory executable: Permission denied")
@@ -517,9 +528,10 @@ def test_a_cache_whose_files_may_not_be_run(
         host.load_bytes(ECHO, manifest(slug))
     assert host.apply_filter("text", "x") == "x"
     [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert (
-        warning == f"compiled modules aren't kept: what is in {cache.path()} can't be run; is it mounted with noexec?"
+    assert warning.startswith(
+        f"compiled modules are copied, not shared, as {cache.path()} can't be run from: unable to"
     )
+    assert len(entries(cache)) == 1
 
 
 # ── many at once ─────────────────────────────────────────────────────────────────────────────────
@@ -531,6 +543,10 @@ def held(cache: ArtifactCache, name: str) -> Iterator[None]:
     with Artifacts(cache) as artifacts, artifacts.lock(name) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def is_told(caplog: pytest.LogCaptureFixture, words: str) -> bool:
+    return words in caplog.text
 
 
 def key_of(cache: ArtifactCache) -> str:
@@ -551,8 +567,7 @@ def test_who_waits_finds_what_was_compiled(
         waiter = threading.Thread(target=host.load_bytes, args=(ECHO, manifest("b")))
         with held(cache, key):
             waiter.start()
-            while "plugin b: compiling" not in caplog.text:
-                time.sleep(0.01)
+            wait_until(lambda: "plugin b: compiling" in caplog.text)
             time.sleep(0.3)
             assert "b" not in host.plugins
             aside.rename(entry)
@@ -572,8 +587,7 @@ def test_who_waits_in_vain_compiles(cache: ArtifactCache, caplog: pytest.LogCapt
             waiter = threading.Thread(target=host.load_bytes, args=(ECHO, manifest(slug)))
             with held(cache, key):
                 waiter.start()
-                while f"plugin {slug}: compiling" not in caplog.text:
-                    time.sleep(0.01)
+                wait_until(partial(is_told, caplog, f"plugin {slug}: compiling"))
                 if left is not None:
                     (cache.path() / name).write_bytes(left)
             waiter.join(20)
@@ -584,14 +598,31 @@ def test_who_waits_in_vain_compiles(cache: ArtifactCache, caplog: pytest.LogCapt
                 assert entries(cache) == []
 
 
-def test_waiting_has_an_end(make_host: Callable[..., fb.Host], cache: ArtifactCache) -> None:
-    """A load that waits for a process that hangs ends at its own limit."""
+@pytest.mark.parametrize("where", ["subprocess", "inline"])
+def test_waiting_has_an_end(make_host: Callable[..., fb.Host], cache: ArtifactCache, where: str) -> None:
+    """A load doesn't wait for long for a process that hangs: it compiles, and works."""
     make_host(cache=cache).load_bytes(ECHO, manifest("a"))
     key = key_of(cache)
     (cache.path() / entries(cache)[0]).unlink()
-    host = make_host(cache=cache, compile_limits=fb.CompileLimits(timeout_seconds=1))
-    with held(cache, key), pytest.raises(fb.ModuleError, match="compiling takes more than 1 s"):
+    host = make_host(cache=cache, compile=where, compile_limits=fb.CompileLimits(timeout_seconds=4))
+    with held(cache, key):
         host.load_bytes(ECHO, manifest("b"))
+    assert host.apply_filter("text", "x") == "x"
+    assert len(entries(cache)) == 1
+
+
+def test_a_system_without_locks(
+    make_host: Callable[..., fb.Host], cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system has no locks, modules are compiled and kept all the same."""
+
+    def flock(_: int, kind: int) -> None:
+        if kind != fcntl.LOCK_UN:
+            raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    make_host(cache=cache, compile="inline").load_bytes(ECHO, manifest("a"))
+    assert len(entries(cache)) == 1
 
 
 MANY = """
@@ -621,35 +652,99 @@ def test_processes_that_start_together_compile_once(cache: ArtifactCache, tmp_pa
     said = "".join(each.communicate(timeout=60)[0] for each in processes)
     assert said.count("value x\n") == 8
     assert said.count("plugin guest: compiled, in ") == 1
-    assert {each.name for each in cache.path().iterdir()} == {entries(cache)[0], "secret"}
+    assert {each.name for each in cache.path().iterdir()} == {entries(cache)[0], SECRET_NAME}
+
+
+def is_free(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def test_a_forked_child_lets_go_of_locks(cache: ArtifactCache, tmp_path: Path) -> None:
-    """A child of a process that compiled, and was killed, doesn't keep others waiting."""
-    sleeper = script(tmp_path / "python", f"touch {tmp_path}/runs; exec sleep 100")
+    """A child of a process that compiled, and was killed, keeps neither its lock nor its files."""
+    compiler = script(
+        tmp_path / "python",
+        f"""exec {sys.executable} -c '
+import fcntl, json, os, sys, time
+order = json.loads(sys.argv[6])
+fcntl.flock(order["lock"], fcntl.LOCK_EX)
+open("{tmp_path}/runs", "w").write(str(os.getpid()))
+time.sleep(60)
+' "$@" """,
+    )
     code = f"""
 import os, signal, sys, threading, time
 import fuseboard as fb
-host = fb.Host(hooks=[fb.Filter("text", str)], python={str(sleeper)!r}, max_concurrent_invocations=1)
+host = fb.Host(hooks=[fb.Filter("text", str)], python={str(compiler)!r}, max_concurrent_invocations=1)
 threading.Thread(target=host.load_bytes, args=({ECHO!r}, {manifest()!r}), daemon=True).start()
-while not os.path.exists({str(tmp_path / "runs")!r}):
+while not (os.path.exists({str(tmp_path / "runs")!r}) and open({str(tmp_path / "runs")!r}).read()):
     time.sleep(0.01)
 child = os.fork()
 if child == 0:
+    links = [os.path.realpath(f"/proc/self/fd/{{each}}") for each in os.listdir("/proc/self/fd")]
+    print(sum("memfd:fuseboard" in link or ".lock" in link for link in links), flush=True)
     time.sleep(60)
     os._exit(0)
 print(child, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(60)
 """
     environment = os.environ | {"FUSEBOARD_CACHE_DIR": str(cache.path())}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as killed:
         assert killed.stdout is not None
-        child = int(killed.stdout.readline())
+        child, held_files = sorted((int(killed.stdout.readline()) for _ in range(2)), reverse=True)
+        for each in (killed.pid, int((tmp_path / "runs").read_text())):
+            os.kill(each, signal.SIGKILL)
     try:
-        assert [each.suffix for each in cache.path().glob(f"{'[0-9a-f]' * 64}*")] == [".lock"]
-        with fb.Host(
-            hooks=[TEXT], cache=cache, max_concurrent_invocations=1, compile_limits=fb.CompileLimits(timeout_seconds=10)
-        ) as host:
-            assert host.load_bytes(ECHO, manifest()).slug == "guest"
+        assert held_files == 0
+        [lock] = cache.path().glob("*.lock")
+        wait_until(partial(is_free, lock))
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_the_process_ends_with_its_host(cache: ArtifactCache, tmp_path: Path) -> None:
+    """Where a host is killed while it compiles, so is the process that compiles."""
+    (tmp_path / "plugin.wasm").write_bytes(heavy(300_000))
+    environment = os.environ | {"FUSEBOARD_CACHE_DIR": str(cache.path())}
+    command = [sys.executable, "-c", MANY.replace("{manifest!r}", repr(manifest())), str(tmp_path / "plugin.wasm")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as host:
+        assert host.stdin is not None
+        host.stdin.write("\n")
+        host.stdin.flush()
+        children = Path(f"/proc/{host.pid}/task/{host.pid}/children")
+        wait_until(lambda: bool(children.read_text().split()))
+        [compiler] = children.read_text().split()
+        wait_until(lambda: "fuseboard" in Path(f"/proc/{compiler}/maps").read_text())  # it has begun
+        host.kill()
+    wait_until(lambda: not is_running(compiler))
+
+
+def test_nothing_of_the_environment_goes_along(
+    make_host: Callable[..., fb.Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads a stranger's bytes has none of the application's secrets, and a large environment is no problem."""
+    monkeypatch.setenv("TOKEN", "hunter2")
+    monkeypatch.setenv("LARGE", "x" * 200_000)
+    told = script(tmp_path / "python", f'env > {tmp_path}/env; exec {sys.executable} "$@"')
+    make_host(python=told, cache=None).load_bytes(ECHO, manifest())
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert names <= {"PATH", "LD_LIBRARY_PATH", "PWD", "OLDPWD", "SHLVL", "_"}  # the last four are the shell's
+
+
+def test_one_bomb_does_not_keep_others_from_loading(make_host: Callable[..., fb.Host], tmp_path: Path) -> None:
+    """`load_all` loads what comes after a plugin that its limits end."""
+    for slug, wasm in (("a-bomb", heavy(300_000)), ("b-good", ECHO)):
+        (tmp_path / slug).mkdir()
+        (tmp_path / slug / "plugin.wasm").write_bytes(wasm)
+        (tmp_path / slug / "plugin.toml").write_text(
+            f'manifest = 1\nslug = "{slug}"\nversion = "1"\n[[hooks]]\nname = "text"\nexport = "run"\n'
+        )
+    host = make_host(compile_limits=fb.CompileLimits(cpu_seconds=1), cache=None)
+    with pytest.raises(ExceptionGroup) as caught:
+        host.load_all(tmp_path)
+    assert [type(each) for each in caught.value.exceptions] == [fb.ModuleError]
+    assert list(host.plugins) == ["b-good"]

@@ -30,6 +30,13 @@ def work_in(gate: ForkGate) -> None:
         pass
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have waiting end by being told only."""
+    monkeypatch.setattr(_fork_gate, "PATIENCE_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("_patient")
 def test_a_fork_waits_for_work() -> None:
     """It goes on when the last piece of work is done."""
     gate = ForkGate()
@@ -38,10 +45,11 @@ def test_a_fork_waits_for_work() -> None:
             thread, forks = begun(gate.before_fork)
             assert not forks.wait(0.05)
         assert not forks.wait(0.05)
-    assert forks.wait(0.9)
+    assert forks.wait(10)
     thread.join()
 
 
+@pytest.mark.usefixtures("_patient")
 def test_work_waits_for_all_forks() -> None:
     """It begins when the last of the forks that are under way is over."""
     gate = ForkGate()
@@ -52,7 +60,7 @@ def test_work_waits_for_all_forks() -> None:
     gate.after_fork_in_parent()
     assert not works.wait(0.05)
     gate.after_fork_in_parent()
-    assert works.wait(0.9)
+    assert works.wait(10)
     thread.join()
 
 
@@ -87,6 +95,7 @@ def test_a_child_begins_with_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(_fork_gate, "PATIENCE_SECONDS", 0.0)
         gate.before_fork()
     gate.after_fork_in_child()
+    half_done.__exit__(None, None, None)
     began = time.monotonic()
     work_in(gate)
     gate.before_fork()

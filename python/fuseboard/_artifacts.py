@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -26,7 +26,7 @@ from typing import IO, Final, Self
 
 import msgspec
 
-from fuseboard._errors import UsageError
+from fuseboard._arguments import check_path, check_whole, lasting_path
 from fuseboard._limits import MIB
 from fuseboard._private_folder import FolderUnusableError, PrivateFolder
 
@@ -39,7 +39,7 @@ _LENGTH_BYTES: Final = 4
 _PIECE_BYTES: Final = MIB
 _END_BYTES: Final = _SEAL_BYTES + len(_MAGIC)
 _ENTRY: Final = re.compile(r"[0-9a-f]{64}\.artifact")
-_PASSING: Final = re.compile(r"[0-9a-f]{64}\.(?:lock|[0-9a-f]{16}\.part)|secret\.[0-9a-f]{16}")
+_PASSING: Final = re.compile(r"[0-9a-f]{64}\.(?:lock|[0-9a-f]{16}\.part)|fuseboard\.secret\.[0-9a-f]{16}")
 _ABANDONED_SECONDS: Final = 3_600.0
 
 
@@ -61,10 +61,10 @@ class ArtifactCache:
     max_mb: int = 512
 
     def __post_init__(self) -> None:
-        if self.folder is not None and not isinstance(self.folder, str | os.PathLike):
-            raise UsageError(f"ArtifactCache(folder={self.folder!r}): must be a path or None")
-        if not isinstance(self.max_mb, int) or isinstance(self.max_mb, bool) or not 1 <= self.max_mb <= MIB:
-            raise UsageError(f"ArtifactCache(max_mb={self.max_mb!r}): must be a whole number from 1 to {MIB}")
+        check_path("folder", self.folder)
+        check_whole("max_mb", self.max_mb, MIB)
+        if self.folder is not None:  # wherever the process goes
+            object.__setattr__(self, "folder", lasting_path(self.folder))
 
     def path(self) -> Path:
         """Return the folder.
@@ -115,22 +115,18 @@ class Kept:
 
 
 class Artifacts:
-    """A cache that is open.
+    """A cache that is open; a folder that isn't there is made, unless it is only to be looked at.
 
     Raises:
-        FolderUnusableError: the folder can't be made, belongs to somebody else, or is open to others.
+        FolderUnusableError: the folder isn't there or can't be made, belongs to somebody else, or is open to others.
     """
 
-    def __init__(self, cache: ArtifactCache) -> None:
+    def __init__(self, cache: ArtifactCache, *, makes: bool = True) -> None:
         self._most_bytes = cache.max_mb * MIB
+        self._secret = b""
         try:
-            self.folder = PrivateFolder(cache.path())
+            self.folder = PrivateFolder(cache.path(), makes=makes)
         except RuntimeError as error:
-            raise FolderUnusableError(str(error)) from None
-        try:
-            self._secret = self.folder.secret()
-        except (OSError, FolderUnusableError) as error:
-            self.folder.close()
             raise FolderUnusableError(str(error)) from None
 
     def __enter__(self) -> Self:
@@ -140,21 +136,29 @@ class Artifacts:
         self.folder.close()
 
     def find(self, key: str) -> IO[bytes] | None:
-        """Return the open file of an entry, which begins with the artifact, or `None` where none is right."""
-        file = self.folder.opened(entry_name(key))
-        if file is None:
-            return None
-        if self._is_sealed(file, entry_name(key)):
-            with suppress(OSError):  # a cache that is only read
-                os.utime(file.fileno())
-            return file
-        file.close()
-        self.discard(key)
-        return None
+        """Return the open file of an entry, which begins with the artifact, or `None` where none is right.
 
-    def discard(self, key: str) -> None:
-        """Remove an entry, if it is there."""
-        self.folder.unlink(entry_name(key))
+        Raises:
+            OSError: this process can open or map no more; or there is no secret, and it can't be made.
+        """
+        name = entry_name(key)
+        file = self.folder.opened(name)
+        if file is None:
+            self.folder.discard(name, None)
+            return None
+        with ExitStack() as stack:
+            stack.enter_context(file)
+            if not self._is_sealed(file, name):
+                self.folder.discard(name, file)
+                return None
+            stack.pop_all()
+        with suppress(OSError):  # a cache that is only read
+            os.utime(file.fileno())
+        return file
+
+    def discard(self, key: str, wrong: IO[bytes]) -> None:
+        """Remove an entry that was found."""
+        self.folder.discard(entry_name(key), wrong)
 
     @contextmanager
     def lock(self, key: str) -> Iterator[int]:
@@ -178,8 +182,8 @@ class Artifacts:
         name, part = entry_name(key), f"{key}.{secrets.token_hex(8)}.part"
         written = msgspec.json.encode(facts)
         tail = written + len(written).to_bytes(_LENGTH_BYTES, "little")
-        seal = self._seal(name)
         artifact.seek(0)
+        seal = self._seal(name)
         try:
             with self.folder.created(part) as file:
                 for piece in chain(iter(partial(artifact.read, _PIECE_BYTES), b""), (tail,)):
@@ -187,7 +191,7 @@ class Artifacts:
                     seal.update(piece)
                 file.write(seal.digest() + _MAGIC)
             self.folder.rename(part, name)
-        except OSError:
+        except BaseException:
             self.folder.unlink(part)
             raise
         self._make_room(name)
@@ -238,6 +242,7 @@ class Artifacts:
             return hmac.compare_digest(bytes(content[-_END_BYTES:]), seal.digest() + _MAGIC)
 
     def _seal(self, name: str) -> hmac.HMAC:
+        self._secret = self._secret or self.folder.secret()
         return hmac.new(self._secret, name.encode(), "sha256")
 
 

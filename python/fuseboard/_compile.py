@@ -4,7 +4,8 @@ Rules:
 * It runs by itself, without the site's packages and with nothing of Fuseboard but this file, the errors and the core.
 * It gets an order and open files: the module, where the artifact goes, a lock.
 * It sets its limits itself, before it looks at the module; the clock is also watched from outside.
-* It always replies, unless a limit ends it: by a signal that tells which.
+* It says when it begins, and replies at the end, unless a limit ends it: by a signal that tells which.
+* It ends with the process that began it, where the system can.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ import os
 import resource
 import signal
 import sys
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from fuseboard import _core
 from fuseboard._errors import ModuleRefused
 
-End = Literal["made", "there", "refused", "memory"]
+End = Literal["made", "there", "refused", "memory", "failed"]
+
+BEGUN: Final = b"begun\n"
+"""What it says before it looks at the module: from there on, an end without a reply is the module's doing."""
 
 LARGEST_ARTIFACT: Final = 256 << 20
 """In bytes. Ordinary modules take some 5 times their size (measured)."""
@@ -39,6 +46,8 @@ class Order:
         memory_ceiling_bytes, is_pooled: the engine that it is for.
         cpu_seconds, memory_mb, timeout_seconds: what it may take; `memory_mb` bounds the address space.
         lock: a descriptor whose lock is taken first, so that one process compiles and the others wait, or `None`.
+        patience_seconds: how long it is waited for; 0 where it is only tried.
+        parent: the process that began this one.
         folder, entry: a descriptor and a name in it: where there is such a file once the lock is taken, another
             process was quicker, and nothing is to be done.
     """
@@ -49,6 +58,8 @@ class Order:
     memory_mb: int
     timeout_seconds: float
     lock: int | None = None
+    patience_seconds: float = 0.0
+    parent: int = 0
     folder: int | None = None
     entry: str = ""
 
@@ -58,8 +69,9 @@ class Reply:
     """How it ended.
 
     Attributes:
-        end: the artifact was made; is there already; the module was refused; there was not enough memory.
-        problems: why it was refused.
+        end: the artifact was made; is there already; the module was refused; there was not enough memory; or something
+            failed that isn't the module's doing.
+        problems: why it was refused, or failed.
         lacking: the limits that this platform doesn't have, by their fields in `CompileLimits`.
         cpu_seconds, peak_mb: what it took; 0 where nobody measured.
     """
@@ -72,27 +84,61 @@ class Reply:
 
     @classmethod
     def of(cls, text: bytes) -> Reply:
-        """Read a reply; raises `ValueError` where it is none."""
-        return cls(**json.loads(text))
+        """Read a reply; raises `ValueError` or `TypeError` where it is none."""
+        reply = cls(**json.loads(text))
+        texts = (reply.end, *reply.problems, *reply.lacking)
+        numbers = (reply.cpu_seconds, reply.peak_mb)
+        if reply.end not in get_args(End) or not all(isinstance(each, str) for each in texts):
+            raise ValueError(reply.end)
+        return replace(reply, cpu_seconds=float(numbers[0]), peak_mb=float(numbers[1]))
 
 
 def make(order: Order, wasm: bytes, artifact: int) -> Reply:
     """Compile a module into the file of a descriptor, unless it is there already."""
-    if order.lock is not None:
-        fcntl.flock(order.lock, fcntl.LOCK_EX)
-        if _is_there(order):
-            return Reply("there")
     try:
+        if order.lock is not None:
+            _take_turn(order.lock, order)
+            if _is_there(order):
+                return Reply("there")
         compiled = _core.compile(wasm, order.memory_ceiling_bytes, order.is_pooled)
+        if len(compiled) > LARGEST_ARTIFACT:
+            return Reply("refused", [f"compiles to {len(compiled):,} bytes; the most is {LARGEST_ARTIFACT:,}"])
+        with open(artifact, "wb", closefd=False) as file:
+            file.write(compiled)
     except ModuleRefused as refused:
         return Reply("refused", problems=refused.args[0])
     except MemoryError:
         return Reply("memory")
-    if len(compiled) > LARGEST_ARTIFACT:
-        return Reply("refused", [f"compiles to {len(compiled):,} bytes; the most is {LARGEST_ARTIFACT:,}"])
-    with open(artifact, "wb", closefd=False) as file:
-        file.write(compiled)
+    except (OSError, RuntimeError) as error:  # a full disk, a platform without a compiler
+        return Reply("failed", problems=[str(error)])
     return Reply("made")
+
+
+def _take_turn(lock: int, order: Order) -> None:
+    """Wait until nobody else compiles the same, but not for long: who hangs must not keep others from compiling."""
+    with suppress(OSError):  # it was too long, or there are no locks here
+        if order.patience_seconds:
+            with _alarm_in(order.patience_seconds, order.timeout_seconds):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def _alarm_in(seconds: float, timeout_seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` after some seconds; then the clock goes on that ends this process."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError
+
+    began = time.monotonic()
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, timeout_seconds - (time.monotonic() - began))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def _is_there(order: Order) -> bool:
@@ -107,12 +153,19 @@ def main(order_text: str, artifact: str) -> None:
     """Compile the module on standard input into a descriptor, and write the reply to standard output."""
     order = Order(**json.loads(order_text))
     lacking = _limit(order)
-    reply = make(order, sys.stdin.buffer.read(), int(artifact))
+    os.write(sys.stdout.fileno(), BEGUN)
+    try:
+        reply = make(order, sys.stdin.buffer.read(), int(artifact))
+    except MemoryError:
+        reply = Reply("memory")
     sys.stdout.write(json.dumps(asdict(reply) | {"lacking": lacking} | _used()))
 
 
 def _limit(order: Order) -> list[str]:
     """Set the limits and return which ones this platform doesn't have."""
+    _core.end_with_parent()
+    if os.getppid() != order.parent:  # it ended before that
+        sys.exit(1)
     for each in (signal.SIGALRM, signal.SIGXCPU):  # whoever began this process may ignore or block them
         signal.signal(each, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -128,7 +181,8 @@ def _set(kind: int, soft: int, hard: int) -> bool:
     """Set a limit, below the one that there is, and return whether it holds."""
     most = resource.getrlimit(kind)[1]
     if most != resource.RLIM_INFINITY:
-        soft, hard = min(soft, most), min(hard, most)
+        hard = min(hard, most)
+        soft = max(1, min(soft, hard - 1))  # the signal that comes at the soft one tells which limit it is
     try:
         resource.setrlimit(kind, (soft, hard))
     except (OSError, ValueError):  # macOS has no limit of address space

@@ -4,7 +4,9 @@ Rules:
 * Whatever ends the wait (its end, the clock, Ctrl-C), the process and all that it may have begun are gone afterwards.
 * It speaks through files that have no name, not through pipes: a process that is forked from this one meanwhile would
   hold a pipe open, and its end would not be seen.
-* What it says is read only after its end, and nothing is inferred from its words where there is a signal.
+* Its end is looked at before its words. Once it has begun to look at the module, an end without a reply is the module's
+  doing, whatever is known of it: some applications collect all of their children.
+* It gets nothing of this process's environment.
 """
 
 from __future__ import annotations
@@ -18,19 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Final, NoReturn
+from typing import IO, Final
 
-from fuseboard._compile import Order, Reply
+from fuseboard._arguments import check_whole
+from fuseboard._compile import BEGUN, Order, Reply
 from fuseboard._errors import ModuleRefused, UsageError
 from fuseboard._text import printable
 
 _PROGRESS_SECONDS: Final = 2.0
 _SHOWN_CHARACTERS: Final = 500
 _FIRST_DESCRIPTOR: Final = 3
+_PASSED_VARIABLES: Final = frozenset({"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH"})
+"""Some interpreters are found, and find their own library, by these."""
 _BOOT: Final = """
 import sys, types
 package = types.ModuleType("fuseboard")
@@ -49,7 +54,7 @@ class CompileLimits:
     Attributes:
         cpu_seconds: time of a processor. Programs took 0.5 to 2 s a MB, a Go program of 18 MB 33 s (measured).
         memory_mb: address space in MiB, of which the process itself takes some 50.
-        timeout_seconds: wall clock, with the wait for another process that compiles the same module.
+        timeout_seconds: wall clock, up to half of it to wait for another process that compiles the same module.
 
     Raises:
         UsageError: a limit isn't a whole number within its range.
@@ -60,19 +65,19 @@ class CompileLimits:
     timeout_seconds: int = 120
 
     def __post_init__(self) -> None:
-        for field, (least, most) in zip(fields(self), _RANGES, strict=True):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-                raise UsageError(
-                    f"CompileLimits({field.name}={value!r}): must be a whole number from {least} to {most}"
-                )
-
-
-_RANGES: Final = ((1, 86_400), (128, 1 << 20), (1, 86_400))
+        check_whole("cpu_seconds", self.cpu_seconds, 86_400)
+        check_whole("memory_mb", self.memory_mb, 1 << 20, least=128)
+        check_whole("timeout_seconds", self.timeout_seconds, 86_400)
 
 
 def compile_in_process(
-    order: Order, wasm: bytes, artifact: IO[bytes], *, python: str | None, told: Callable[[float], object]
+    order: Order,
+    wasm: bytes,
+    artifact: IO[bytes],
+    *,
+    python: str | None,
+    open_file: Callable[[str], IO[bytes]],
+    told: Callable[[float], object],
 ) -> Reply:
     """Compile a module into a file, with an interpreter (`None` for this one's), and tell every 2 s how long it takes.
 
@@ -81,7 +86,7 @@ def compile_in_process(
         UsageError: the interpreter can't be run, or has no use of Fuseboard.
     """
     with ExitStack() as stack:
-        module, reply, errors = (stack.enter_context(anonymous_file(each)) for each in ("module", "reply", "errors"))
+        module, reply, errors = (stack.enter_context(open_file(each)) for each in ("module", "reply", "errors"))
         with open(module.fileno(), "wb", closefd=False) as file:
             file.write(wasm)
         module.seek(0)
@@ -94,10 +99,13 @@ def compile_in_process(
                 _kill(process)
             process.wait()
         said, complained = content(reply), content(errors)
-    try:
-        return Reply.of(said)
-    except (TypeError, ValueError):
-        _explain(order, process, complained or said, has_ended=has_ended)
+    has_begun = said.startswith(BEGUN)
+    if has_begun and has_ended and process.returncode == 0:
+        with suppress(TypeError, ValueError):
+            return Reply.of(said.removeprefix(BEGUN))
+    if has_begun or not has_ended:
+        raise _ended(order, process.returncode, has_ended=has_ended)
+    raise _unable(complained or said)
 
 
 def anonymous_file(name: str) -> IO[bytes]:
@@ -123,7 +131,7 @@ def _begun(
     module, reply, errors = streams
     with ExitStack() as stack:
         lock, folder, output = (_passed(stack, each) for each in (order.lock, order.folder, artifact.fileno()))
-        words = json.dumps(asdict(replace(order, lock=lock, folder=folder)))
+        words = json.dumps(asdict(replace(order, lock=lock, folder=folder, parent=os.getpid())))
         argv = [interpreter, "-I", "-S", "-c", _BOOT, str(Path(__file__).parent), words, str(output)]
         try:
             return subprocess.Popen(  # noqa: S603  the operator's interpreter and our own words
@@ -132,9 +140,10 @@ def _begun(
                 stdout=reply,
                 stderr=errors,
                 pass_fds=[each for each in (lock, folder, output) if each is not None],
-                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name in _PASSED_VARIABLES},
+                process_group=0,  # not a session of its own: the kernel would give that as much time as all others have
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UsageError(f"the interpreter {interpreter!r} can't be run: {error}; {_ADVICE}") from None
 
 
@@ -157,49 +166,65 @@ _ADVICE: Final = (
 def _watched(process: subprocess.Popen[bytes], seconds: float, told: Callable[[float], object]) -> bool:
     """Wait for the end and return whether it came in time."""
     began = time.monotonic()
-    while (passed := time.monotonic() - began) < seconds:
-        if _has_ended(process, min(_PROGRESS_SECONDS, seconds - passed)):
-            return True
-        told(time.monotonic() - began)
+    with _ending(process) as has_ended:
+        while (passed := time.monotonic() - began) < seconds:
+            if has_ended(min(_PROGRESS_SECONDS, seconds - passed)):
+                return True
+            told(time.monotonic() - began)
     return False
 
 
-def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+@contextmanager
+def _ending(process: subprocess.Popen[bytes]) -> Iterator[Callable[[float], bool]]:
+    """Yield what waits for the end for some seconds, and returns whether it came."""
     try:
         descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:  # the application collects all of its children
-        return True
+    except ProcessLookupError:  # the application has collected it
+        yield lambda _: True
     except (AttributeError, OSError):  # neither Linux nor new enough
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-        return process.returncode is not None
-    try:
+        yield lambda seconds: _ends_within(process, seconds)
+    else:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(seconds * 1e3))
-    finally:
-        os.close(descriptor)
+        try:
+            yield lambda seconds: bool(poll.poll(seconds * 1e3))
+        finally:
+            os.close(descriptor)
+
+
+def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill it and what it began: its session is its own."""
+    """Kill it and what it began: its group is its own."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _explain(order: Order, process: subprocess.Popen[bytes], words: bytes, *, has_ended: bool) -> NoReturn:
-    """Raise what is to be said of a process that ended without a reply, the last line of its words among it."""
-    code = process.returncode
+def _ended(order: Order, code: int, *, has_ended: bool) -> ModuleRefused:
+    """Return what is to be said of a process that ended without a reply, but had begun."""
     if not has_ended or code == -signal.SIGALRM:
-        raise _over("timeout_seconds", f"{order.timeout_seconds} s")
+        return _over("timeout_seconds", f"{order.timeout_seconds} s")
     if code == -signal.SIGXCPU:
-        raise _over("cpu_seconds", f"{order.cpu_seconds} s of a processor")
+        return _over("cpu_seconds", f"{order.cpu_seconds} s of a processor")
     if code == -signal.SIGABRT:  # what a Rust program does that gets no memory
-        raise out_of_memory(order)
+        return out_of_memory(order)
     if code < 0:
-        raise ModuleRefused([f"the compiler was ended by signal {-code} ({signal.Signals(-code).name})"])
+        return ModuleRefused([f"the compiler was ended by signal {-code}{_named(-code)}"])
+    return ModuleRefused(["the compiler ended without a reply; compile_limits has what it may take"])
+
+
+def _named(number: int) -> str:
+    return f" ({signal.Signals(number).name})" if number in set(signal.Signals) else ""
+
+
+def _unable(words: bytes) -> UsageError:
+    """Return what is to be said where the process could not begin; the last line of its words is the cause."""
     line = printable(words.decode(errors="replace").strip().rpartition("\n")[2], _SHOWN_CHARACTERS)
-    raise UsageError(f"the process that compiles failed: {line or 'it said nothing'}; {_ADVICE}")
+    return UsageError(f"the process that compiles failed: {line or 'it said nothing'}; {_ADVICE}")
 
 
 def _over(field: str, most: str) -> ModuleRefused:

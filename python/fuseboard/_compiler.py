@@ -14,9 +14,10 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any, Final, Literal, get_args
+from weakref import WeakSet
 
 from fuseboard import _compile, _core
-from fuseboard._arguments import check_kind
+from fuseboard._arguments import check_kind, check_path, lasting_path
 from fuseboard._artifacts import ArtifactCache, Artifacts, Facts, entry_name
 from fuseboard._compile import Order, Reply
 from fuseboard._compile_process import CompileLimits, anonymous_file, compile_in_process, content, out_of_memory
@@ -56,28 +57,31 @@ class Compiler:
             raise UsageError(f"compile={where!r} must be 'subprocess' or 'inline'")
         check_kind("compile_limits", limits, CompileLimits)
         check_kind("cache", cache, ArtifactCache)
-        if python is not None and not isinstance(python, str | os.PathLike):
-            raise UsageError(f"python={python!r} must be a path or None")
+        check_path("python", python)
         self.engine = engine
         self._where = where
         self._limits = limits or CompileLimits()
         self._cache = cache
-        self._python = None if python is None else os.fspath(python)
+        self._python = None if python is None else _lasting(os.fspath(python))
         self._locks: set[int] = set()
+        self._files: WeakSet[IO[bytes]] = WeakSet()
         self._said: set[str] = set()
 
     def after_fork_in_child(self) -> None:
-        """Let go of locks that stay the parent's: it may end without giving them back."""
+        """Let go of what stays the parent's: it may end without giving locks back, and files take memory."""
         for lock in self._locks:
             os.close(lock)
+        for file in self._files:
+            file.close()
         self._locks = set()
+        self._files = WeakSet()
 
     def module(self, wasm: bytes, plugin: str) -> _core.Module:
         """Return a module; `plugin` is the slug that is told of it.
 
         Raises:
             ModuleRefused: it can't be a plugin, or compiling takes more than the limits.
-            UsageError: the interpreter can't be run.
+            UsageError: the interpreter can't be run, or this process can't load what was compiled.
         """
         key = self._key(wasm)
         with ExitStack() as stack:
@@ -86,7 +90,10 @@ class Compiler:
             if found is not None:
                 return found
             _core.scan(wasm, self.engine.memory_ceiling_bytes)
-            return self._made(artifacts, key, wasm, plugin)
+            try:
+                return self._made(artifacts, key, wasm, plugin)
+            except (OSError, ValueError) as error:
+                raise UsageError(f"modules can't be compiled and loaded here: {error}") from error
 
     # ── the cache ────────────────────────────────────────────────────────────────────────────────
 
@@ -107,26 +114,42 @@ class Compiler:
             return None
 
     def _found(self, artifacts: Artifacts | None, key: str) -> _core.Module | None:
-        file = None if artifacts is None else artifacts.find(key)
-        if artifacts is None or file is None:
+        if artifacts is None:
             return None
-        with file:
-            try:
-                return _core.Module.from_file(self.engine, file.fileno())
-            except ValueError:
-                artifacts.discard(key)
+        try:
+            file = artifacts.find(key)
+            if file is None:
                 return None
+            with file:
+                return self._loaded(artifacts, key, file)
+        except OSError as error:
+            self._say_not_kept(f"{artifacts.folder.path} can't be read: {error}")
+            return None
+
+    def _loaded(self, artifacts: Artifacts, key: str, file: IO[bytes]) -> _core.Module | None:
+        """Map an entry; where its file may not be run, copy it; where that doesn't fit either, it is none."""
+        try:
+            return _core.Module.from_file(self.engine, file.fileno())
+        except ValueError as error:
+            try:
+                module = _core.Module.from_artifact(self.engine, content(file))
+            except ValueError:
+                artifacts.discard(key, file)
+                return None
+            self._say_once(
+                f"compiled modules are copied, not shared, as {artifacts.folder.path} can't be run from: {error}"
+            )
+            return module
 
     def _made(self, artifacts: Artifacts | None, key: str, wasm: bytes, plugin: str) -> _core.Module:
-        with anonymous_file("artifact") as output:
+        with self._file("artifact") as output:
             with self._locked(artifacts, key) as order:
                 reply = self._compile(order, wasm, output, plugin)
-                is_kept = reply.end == "made" and self._keep(artifacts, key, output, _facts(wasm, plugin, reply))
+                if artifacts is not None and reply.end == "made":
+                    self._keep(artifacts, key, output, _facts(wasm, plugin, reply))
             found = self._found(artifacts, key)  # mapped from there, its pages are shared with other processes
             if found is not None:
                 return found
-            if is_kept and artifacts is not None:
-                self._say_not_kept(f"what is in {artifacts.folder.path} can't be run; is it mounted with noexec?")
             if reply.end == "there":  # it was removed at once, or isn't right
                 self._compile(self._order(), wasm, output, plugin)
             return _core.Module.from_artifact(self.engine, content(output))
@@ -141,7 +164,12 @@ class Compiler:
                     lock = stack.enter_context(artifacts.lock(key))
                     self._locks.add(lock)
                     stack.callback(self._locks.discard, lock)
-                    waiting = {"lock": lock, "folder": artifacts.folder.descriptor, "entry": entry_name(key)}
+                    waiting = {
+                        "lock": lock,
+                        "patience_seconds": 0.0 if self._where == "inline" else self._limits.timeout_seconds / 2,
+                        "folder": artifacts.folder.descriptor,
+                        "entry": entry_name(key),
+                    }
                 except OSError as error:
                     self._say_not_kept(f"{artifacts.folder.path} can't be written: {error}")
             yield self._order(**waiting)
@@ -157,15 +185,16 @@ class Compiler:
             **waiting,
         )
 
-    def _keep(self, artifacts: Artifacts | None, key: str, output: IO[bytes], facts: Facts) -> bool:
-        if artifacts is None:
-            return False
+    def _keep(self, artifacts: Artifacts, key: str, output: IO[bytes], facts: Facts) -> None:
         try:
             artifacts.store(key, output, facts)
         except OSError as error:
             self._say_not_kept(f"{artifacts.folder.path} can't be written: {error}")
-            return False
-        return True
+
+    def _file(self, name: str) -> IO[bytes]:
+        file = anonymous_file(name)
+        self._files.add(file)
+        return file
 
     # ── to compile ───────────────────────────────────────────────────────────────────────────────
 
@@ -174,13 +203,18 @@ class Compiler:
         if self._where == "inline":
             reply = _compile.make(order, wasm, output.fileno())
         else:
-            reply = compile_in_process(order, wasm, output, python=self._python, told=_Progress(plugin))
+            reply = compile_in_process(
+                order, wasm, output, python=self._python, open_file=self._file, told=_Progress(plugin)
+            )
         if reply.lacking:
             self._say_once(f"this platform has no limits for {' and '.join(reply.lacking)} of the compiler")
         if reply.end == "refused":
             raise ModuleRefused(reply.problems)
         if reply.end == "memory":
-            raise out_of_memory(order)
+            is_limited = self._where == "subprocess"
+            raise out_of_memory(order) if is_limited else ModuleRefused(["takes more memory to compile than there is"])
+        if reply.end == "failed":
+            raise OSError("; ".join(reply.problems))
         if reply.end == "made":
             _log.info("plugin %s: compiled, in %.1f s and %.0f MiB", plugin, reply.cpu_seconds, reply.peak_mb)
         return reply
@@ -192,6 +226,11 @@ class Compiler:
         if what not in self._said:
             self._said.add(what)
             _log.warning("%s", what)
+
+
+def _lasting(python: str) -> str:
+    """Return a path that means the same wherever the process goes; a mere name is looked for on `PATH`."""
+    return lasting_path(python) if os.sep in python else python
 
 
 class _Progress:

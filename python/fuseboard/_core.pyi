@@ -28,6 +28,7 @@ __all__ = [
     "Suspended",
     "Trapped",
     "compile",
+    "end_with_parent",
     "inspect",
     "scan",
 ]
@@ -81,6 +82,9 @@ class Engine:
 
         Where those of two engines are equal, one's artifacts fit the other.
         """
+
+def end_with_parent() -> None:
+    """Have this process end with the thread that began it, where the system can: on Linux."""
 
 def scan(wasm: bytes, memory_ceiling_bytes: int) -> None:
     """Look at a module without compiling it: some 10 ms a MB of ordinary code, 30 of the densest.

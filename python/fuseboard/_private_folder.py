@@ -19,14 +19,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, NamedTuple, Self
 
-_SECRET: Final = "secret"  # noqa: S105  the name of its file
+SECRET_NAME: Final = "fuseboard.secret"  # noqa: S105  a name
+"""The file of the secret: nobody else's has this name."""
+
 _SECRET_BYTES: Final = 32
 _OTHERS: Final = 0o077
-_NO_FILE: Final = (errno.ELOOP, errno.EACCES, errno.ENXIO)
-"""What opening says of a link, of what this user can't read, and of a socket."""
+_NO_FILE: Final = (errno.ENOENT, errno.ELOOP, errno.EACCES, errno.ENXIO)
+"""What opening says of what isn't there, of a link, of what this user can't read, and of a socket."""
 
 
-class FolderUnusableError(Exception):
+class FolderUnusableError(OSError):
     """The folder can't be used; the text says why and what to do."""
 
 
@@ -39,18 +41,19 @@ class Found(NamedTuple):
 
 
 class PrivateFolder:
-    """An open folder, made where it isn't there.
+    """An open folder; one that isn't there is made, where that is said.
 
     Raises:
-        FolderUnusableError: it can't be made, belongs to somebody else, or is open to others.
+        FolderUnusableError: it isn't there or can't be made, belongs to somebody else, or is open to others.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, makes: bool) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                path.mkdir(mode=0o700)
+            if makes:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileExistsError):
+                    path.mkdir(mode=0o700)
             self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             raise FolderUnusableError(f"{path} can't be opened as a folder: {error}") from None
@@ -82,21 +85,17 @@ class PrivateFolder:
         return secret
 
     def opened(self, name: str) -> IO[bytes] | None:
-        """Open a file to be read; one that isn't a file of this user alone is removed, and is none."""
+        """Open a file to be read; one that isn't a file of this user alone is none."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe would wait for its writer
         try:
             descriptor = os.open(name, flags, dir_fd=self.descriptor)
-        except FileNotFoundError:
-            return None
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise
-            self.unlink(name)
             return None
         if _is_ours_alone(os.fstat(descriptor)):
             return os.fdopen(descriptor, "rb", buffering=0)
         os.close(descriptor)
-        self.unlink(name)
         return None
 
     def created(self, name: str) -> IO[bytes]:
@@ -118,6 +117,18 @@ class PrivateFolder:
             with suppress(OSError):  # one that isn't empty is nobody's of ours
                 os.rmdir(name, dir_fd=self.descriptor)
 
+    def discard(self, name: str, wrong: IO[bytes] | None) -> None:
+        """Remove a file that was opened and is wrong, or `None` where it could not be opened.
+
+        Another that somebody has put in its place meanwhile stays, and so does what can't be removed.
+        """
+        with suppress(OSError):
+            if wrong is not None:
+                there = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+                if there.st_ino != os.fstat(wrong.fileno()).st_ino:
+                    return
+            self.unlink(name)
+
     def files(self, pattern: re.Pattern[str]) -> Iterator[Found]:
         """Yield what has a name of this pattern."""
         with os.scandir(self.descriptor) as entries:
@@ -128,24 +139,24 @@ class PrivateFolder:
                 yield Found(name, about.st_size, about.st_mtime)
 
     def _read_secret(self) -> bytes | None:
-        file = self.opened(_SECRET)
+        file = self.opened(SECRET_NAME)
         if file is None:
             return None
         with file:
             secret = file.read(_SECRET_BYTES + 1)
-        if len(secret) == _SECRET_BYTES:
-            return secret
-        self.unlink(_SECRET)
-        return None
+        return secret if len(secret) == _SECRET_BYTES else None
 
     def _make_secret(self) -> bytes | None:
         """Make a secret, or take that of a process that was quicker."""
-        part = f"{_SECRET}.{secrets.token_hex(8)}"
+        part = f"{SECRET_NAME}.{secrets.token_hex(8)}"
         try:
             with self.created(part) as file:
                 file.write(secrets.token_bytes(_SECRET_BYTES))
-            with suppress(FileExistsError):
-                os.link(part, _SECRET, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            try:
+                os.link(part, SECRET_NAME, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            except FileExistsError:
+                if self._read_secret() is None:  # what is there is wrong
+                    self.rename(part, SECRET_NAME)
         finally:
             self.unlink(part)
         return self._read_secret()

@@ -64,6 +64,18 @@ extern "C" fn after_in_child() {
     after_in_parent();
 }
 
+/// Has this process end with the thread that began it, where the system can: on Linux.
+pub fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    {
+        // Safety: it takes and gives numbers only.
+        #[expect(unsafe_code, reason = "there is no safe way to ask for it")]
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+    }
+}
+
 /// How many forks lie between this process and the first.
 pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)

@@ -23,7 +23,7 @@ mod _core {
     #[pymodule_export]
     use super::inspection::{Inspection, inspect};
     #[pymodule_export]
-    use super::module::{Engine, Module, compile, scan};
+    use super::module::{Engine, Module, compile, end_with_parent, scan};
     #[pymodule_export]
     use super::step::{Completed, Running, Suspended, Trapped};
 

@@ -98,6 +98,12 @@ pub fn compile<'py>(
     Ok(PyBytes::new(py, &artifact))
 }
 
+/// Has this process end with the thread that began it.
+#[pyfunction]
+pub fn end_with_parent() {
+    core::fork::end_with_parent();
+}
+
 /// Looks at a module without compiling it.
 #[pyfunction]
 pub fn scan(py: Python<'_>, wasm: &[u8], memory_ceiling_bytes: usize) -> PyResult<()> {

@@ -37,7 +37,7 @@ class ForkGate:
             yield
         finally:
             with gate:
-                self._working -= 1
+                self._working = max(0, self._working - 1)  # a child that was forked from inside begins with none
                 gate.notify_all()
 
     def before_fork(self) -> None:

@@ -5,8 +5,10 @@ Rule: what the files say of themselves is shown, and not believed: only a load l
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,7 +16,7 @@ import click
 from rich.table import Table
 
 from fuseboard._artifacts import ArtifactCache, Artifacts, Kept
-from fuseboard._private_folder import FolderUnusableError
+from fuseboard._errors import UsageError
 from fuseboard.cli._terminal import CannotRun, json_option, output, plain, print_json, say
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,36 +42,51 @@ def cache(context: click.Context) -> None:
 @json_option
 def list_kept(folder: Path | None = None, *, as_json: bool = False) -> None:
     """List the compiled modules that are kept, those that were used last first."""
-    with _opened(folder) as artifacts:
-        kept, path = artifacts.kept(), str(artifacts.folder.path)
+    path = _path(folder)
+    with _opened(path) as artifacts:
+        kept = artifacts.kept() if artifacts else []
+    size = sum(each.size for each in kept)
     if as_json:
-        print_json(
-            {"folder": path, "bytes": sum(each.size for each in kept), "entries": [_data(each) for each in kept]}
-        )
+        print_json({"folder": str(path), "bytes": size, "entries": [_data(each) for each in kept]})
         return
     console = output()
     if kept:
         console.print(_table(kept))
-    count = "1 module" if len(kept) == 1 else f"{len(kept)} modules"
-    say(console, plain(f"{count}, {sum(each.size for each in kept):,} bytes, in {path}", "bold"))
+    say(console, plain(f"{_counted(len(kept))}, {size:,} bytes, in {path}", "bold"))
 
 
 @cache.command()
 @_folder_option
 def clear(folder: Path | None) -> None:
     """Remove all of them. What is loaded goes on; the next load compiles."""
-    with _opened(folder) as artifacts:
-        count, size = artifacts.clear()
-        path = artifacts.folder.path
-    removed = "1 module" if count == 1 else f"{count} modules"
-    say(output(), plain(f"removed {removed}, {size:,} bytes, from {path}", "bold"))
+    path = _path(folder)
+    with _opened(path) as artifacts:
+        count, size = artifacts.clear() if artifacts else (0, 0)
+    say(output(), plain(f"removed {_counted(count)}, {size:,} bytes, from {path}", "bold"))
 
 
-def _opened(folder: Path | None) -> Artifacts:
+def _path(folder: Path | None) -> Path:
     try:
-        return Artifacts(ArtifactCache(folder=folder))
-    except FolderUnusableError as error:
+        return ArtifactCache(folder=folder).path()
+    except (RuntimeError, UsageError) as error:
         raise CannotRun(str(error)) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Artifacts | None]:
+    """Yield the cache, or `None` where nothing was ever kept: looking makes no folder."""
+    if not os.path.lexists(path):
+        yield None
+        return
+    try:
+        with Artifacts(ArtifactCache(folder=path), makes=False) as artifacts:
+            yield artifacts
+    except OSError as error:
+        raise CannotRun(str(error)) from None
+
+
+def _counted(modules: int) -> str:
+    return "1 module" if modules == 1 else f"{modules} modules"
 
 
 def _data(kept: Kept) -> dict[str, Any]:
