@@ -41,33 +41,40 @@ class _Handler(logging.Handler):
 @contextmanager
 def watched_log(take: Callable[[LogLine], object]) -> Iterator[None]:
     """Hand each line to `take` as it comes, and to none of the root's handlers."""
-    ours, plugins = logging.getLogger("fuseboard"), logging.getLogger("fuseboard.plugin")
-    handler, was = _Handler(take), (ours.propagate, plugins.level)
-    ours.addHandler(handler)
-    ours.propagate = False
-    plugins.setLevel(logging.DEBUG)
-    try:
+    with _taken("fuseboard", take), _level("fuseboard.plugin", logging.DEBUG):
         yield
-    finally:
-        ours.removeHandler(handler)
-        ours.propagate = was[0]
-        plugins.setLevel(was[1])
 
 
 @contextmanager
 def shown_loads() -> Iterator[None]:
     """Show on standard error what loads take that compile."""
-    loads = logging.getLogger(LOAD_LOGGER)
-    handler, was = _Handler(show_line), (loads.propagate, loads.level)
-    loads.addHandler(handler)
-    loads.propagate = False
-    loads.setLevel(logging.INFO)
+    with _taken(LOAD_LOGGER, show_line), _level(LOAD_LOGGER, logging.INFO):
+        yield
+
+
+@contextmanager
+def _taken(name: str, take: Callable[[LogLine], object]) -> Iterator[None]:
+    """Hand what a logger gets to `take`, and to nobody above it."""
+    logger, handler = logging.getLogger(name), _Handler(take)
+    was = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
     try:
         yield
     finally:
-        loads.removeHandler(handler)
-        loads.propagate = was[0]
-        loads.setLevel(was[1])
+        logger.removeHandler(handler)
+        logger.propagate = was
+
+
+@contextmanager
+def _level(name: str, level: int) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    was = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(was)
 
 
 def show_line(line: LogLine) -> None:
