@@ -604,7 +604,7 @@ def test_waiting_has_an_end(make_host: Callable[..., fb.Host], cache: ArtifactCa
     make_host(cache=cache).load_bytes(ECHO, manifest("a"))
     key = key_of(cache)
     (cache.path() / entries(cache)[0]).unlink()
-    host = make_host(cache=cache, compile=where, compile_limits=fb.CompileLimits(timeout_seconds=4))
+    host = make_host(cache=cache, compile=where, compile_limits=fb.CompileLimits(timeout_seconds=6))
     with held(cache, key):
         host.load_bytes(ECHO, manifest("b"))
     assert host.apply_filter("text", "x") == "x"
