@@ -29,7 +29,7 @@ from .binary import (
     vector,
 )
 from .bombs import SCAN, SPACE, TABLE_OF_ONE, TIME
-from .case import Case
+from .case import Case, End
 
 
 def passing(values: int, times: int) -> bytes:
@@ -52,10 +52,10 @@ def indirect_web(values: int, times: int) -> bytes:
     return module([code(b""), code(body)], types=types, more={TABLE: TABLE_OF_ONE})
 
 
-def data_segments(count: int, spread: int) -> bytes:
-    """Return a module with data of a byte each, so many bytes apart."""
+def data_segments(count: int, spread: int, pages: int = 64) -> bytes:
+    """Return a module with data of a byte each, so many bytes apart, in a memory of so many pages."""
     segments = [b"\0" + i32(n * spread) + END + b"\1x" for n in range(count)]
-    return module(more={MEMORY: b"\1\0\x40", DATA: vector(segments)})
+    return module(more={MEMORY: b"\1\0" + leb(pages), DATA: vector(segments)})
 
 
 def computed_data(count: int) -> bytes:
@@ -71,6 +71,18 @@ def element_segments(count: int, items: int) -> bytes:
     """Return a module with segments of function numbers, which every instance copies."""
     segment = b"\0" + i32(0) * 2 + b"\x6a" + END + vector([b"\0"] * items)
     return module(more={TABLE: TABLE_OF_ONE, ELEMENT: vector([segment] * count)})
+
+
+def elements_after(first: bytes, count: int, size: int) -> bytes:
+    """Return a module with so many elements at the table's beginning, in a segment of their own after another."""
+    segment = b"\0" + i32(0) + END + leb(count) + b"\0" * count
+    return module(more={TABLE: b"\1\x70\0" + leb(size), ELEMENT: vector([each for each in (first, segment) if each])})
+
+
+def data_after(first: bytes, count: int, pages: int = 1) -> bytes:
+    """Return a module with so many data segments that are one image by themselves, after another."""
+    segments = [b"\0" + i32(n) + END + b"\1x" for n in range(count)]
+    return module(more={MEMORY: b"\1\0" + leb(pages), DATA: vector([first, *segments])})
 
 
 def element_expressions(count: int) -> bytes:
@@ -97,6 +109,9 @@ def wide() -> bytes:
     return module(types=[function_type([I64] * 1_001)])
 
 
+SUM: Final = i32(0) * 2 + b"\x6a" + END
+WORKS: Final = End.WORKS
+
 CASES: Final = (
     Case("crowd: many functions", SPACE, SCAN, "functions; the most is", lambda: module([code(b"")] * 20_001)),
     Case("crowd: 500,000 functions", SPACE, SCAN, "functions; the most is", lambda: module([code(b"")] * 500_000)),
@@ -105,7 +120,7 @@ CASES: Final = (
     Case(
         "crowd: 28 MiB of types", SPACE, SCAN, "types; the most is", lambda: module(types=[function_type()] * 9_999_999)
     ),
-    Case("crowd: 28 MiB of elements", TIME, SCAN, "that every instance copies", lambda: element_expressions(9_999_999)),
+    Case("crowd: 28 MiB of elements", TIME, SCAN, "that start-up code copies", lambda: element_expressions(9_999_999)),
     Case(
         "crowd: a type of 201 parameters",
         TIME,
@@ -170,9 +185,13 @@ CASES: Final = (
     Case("crowd: many exports", TIME, SCAN, "exports; the most is", lambda: many_exports(10_000)),
     Case("crowd: 300,000 exports", SPACE, SCAN, "exports; the most is", lambda: many_exports(300_000)),
     Case("crowd: many data segments", TIME, SCAN, "data segments; the most is", lambda: data_segments(100_001, 0)),
-    Case("crowd: scattered data", TIME, SCAN, "spread over more than 16 MiB", lambda: data_segments(2_001, 9_000)),
+    Case("crowd: scattered data", TIME, SCAN, "spread over 16 MiB or more", lambda: data_segments(2_001, 9_000, 300)),
     Case(
-        "crowd: data at computed offsets", TIME, SCAN, "at a computed offset; the most is", lambda: computed_data(1_001)
+        "crowd: data at computed offsets",
+        TIME,
+        SCAN,
+        "at a computed offset or past the memory; the most is",
+        lambda: computed_data(1_001),
     ),
     Case(
         "crowd: many element segments", TIME, SCAN, "element segments; the most is", lambda: element_segments(1_001, 0)
@@ -181,7 +200,52 @@ CASES: Final = (
         "crowd: elements of every instance",
         "the time of instantiation",
         SCAN,
-        "that every instance copies",
+        "that start-up code copies",
         lambda: element_segments(1, 10_001),
+    ),
+    Case(
+        "crowd: elements after one at a computed offset",
+        TIME,
+        SCAN,
+        "100001 elements that start-up code copies",
+        lambda: elements_after(b"\0" + SUM + b"\1\0", 100_000, 100_000),
+    ),
+    Case(
+        "crowd: elements after one past the table",
+        TIME,
+        SCAN,
+        "20001 elements that start-up code copies",
+        lambda: elements_after(b"\0" + i32(20_000) + END + b"\1\0", 20_000, 20_000),
+    ),
+    Case(
+        "crowd: elements up to past the table",
+        TIME,
+        SCAN,
+        "20000 elements that start-up code copies",
+        lambda: elements_after(b"", 20_000, 19_999),
+    ),
+    Case(
+        "crowd: elements up to the table's end", TIME, WORKS, "completed", lambda: elements_after(b"", 20_000, 20_000)
+    ),
+    Case(
+        "crowd: data beside one at a computed offset",
+        TIME,
+        SCAN,
+        "16001 data segments with one at a computed offset or past the memory",
+        lambda: data_after(b"\0" + SUM + b"\1x", 16_000),
+    ),
+    Case(
+        "crowd: data beside one past the memory",
+        TIME,
+        SCAN,
+        "16001 data segments with one at a computed offset or past the memory",
+        lambda: data_after(b"\0" + i32(65_536) + END + b"\1x", 16_000),
+    ),
+    Case(
+        "crowd: data that ends at 16 MiB",
+        TIME,
+        SCAN,
+        "2001 data segments spread over 16 MiB or more",
+        lambda: data_after(b"\0" + i32((16 << 20) - 1) + END + b"\1x", 2_000, 257),
     ),
 )

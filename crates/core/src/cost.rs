@@ -11,6 +11,11 @@ const BYTE_NS: u64 = 300;
 const FUNCTION_NS: u64 = 80_000;
 const TYPE_VALUE_NS: u64 = 7_000;
 const SIGNATURE_VALUE_NS: u64 = 4_000;
+const COPIED_ELEMENT_NS: u64 = 20_000;
+/// What each pair of copied elements takes: they stand in one function.
+const COPIED_ELEMENT_PAIR_NS: u64 = 6;
+const COPIED_DATA_NS: u64 = 100_000;
+const COPIED_DATA_PAIR_NS: u64 = 15;
 const LOCAL_NS: u64 = 70;
 const ACCESS_NS: u64 = 18_000;
 const BRANCH_NS: u64 = 20_000;
@@ -38,6 +43,20 @@ const NESTED_LOOP_BY_LOCAL_NS: u64 = 8_000;
 /// What compiling a type takes, in nanoseconds.
 pub(crate) fn of_type(values: u64) -> u64 {
     values * TYPE_VALUE_NS
+}
+
+/// What compiling the start-up code that copies so many elements takes, in nanoseconds.
+pub(crate) fn of_copied_elements(count: u64) -> u64 {
+    each_and_pairs(count, COPIED_ELEMENT_NS, COPIED_ELEMENT_PAIR_NS)
+}
+
+/// What compiling the start-up code that copies so many data segments takes, in nanoseconds.
+pub(crate) fn of_copied_data(count: u64) -> u64 {
+    each_and_pairs(count, COPIED_DATA_NS, COPIED_DATA_PAIR_NS)
+}
+
+fn each_and_pairs(count: u64, each_ns: u64, pair_ns: u64) -> u64 {
+    count.saturating_mul(each_ns.saturating_add(count.saturating_mul(pair_ns)))
 }
 
 /// What compiling a function takes, in nanoseconds.

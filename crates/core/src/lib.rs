@@ -36,6 +36,7 @@ mod memory;
 mod module;
 mod report;
 mod scan;
+mod segments;
 mod shape;
 mod text;
 mod trap;

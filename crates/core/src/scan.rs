@@ -8,21 +8,20 @@
 //! * Time and memory are bounded by the file's bytes: no more of anything is looked at than its bound allows.
 
 use wasmparser::{
-    CompositeInnerType, ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FromReader, FunctionBody,
-    Operator, Parser, Payload, SectionLimited, TypeRef,
+    CompositeInnerType, ExternalKind, FromReader, FunctionBody, Parser, Payload, SectionLimited, TypeRef,
 };
 
 use crate::abi::{IMPORT_MODULE, IMPORTS};
-use crate::bounds::{Count, IMAGE_BYTES};
+use crate::bounds::Count;
 use crate::content::{Content, Part, Segments, section_kind};
 use crate::cost;
 use crate::figures::Figures;
 use crate::kind::FileKind;
 use crate::module::{ModuleError, refuse};
+use crate::segments::{ActiveData, Elements, PAGE_BYTES, constant};
 use crate::shape::{Shape, Signatures};
 use crate::text::quoted;
 
-const PAGE_BYTES: u64 = 64 << 10;
 const MIB: u64 = 1 << 20;
 
 /// Looks through a module before anything compiles it. Takes some 10 ms a MB of ordinary code, 30 of the densest.
@@ -41,7 +40,6 @@ pub fn scan(wasm: &[u8], memory_ceiling_bytes: usize) -> Result<(), ModuleError>
 pub(crate) struct Scan<'a> {
     pub(crate) content: Content<'a>,
     pub(crate) figures: Figures,
-    copied_elements: u64,
     custom_sections: u64,
     code_bytes: u64,
     work_ns: u64,
@@ -52,7 +50,6 @@ impl<'a> Scan<'a> {
         let mut scan = Self {
             content: Content::default(),
             figures: Figures::under(memory_ceiling_bytes as u64),
-            copied_elements: 0,
             custom_sections: 0,
             code_bytes: 0,
             work_ns: 0,
@@ -172,7 +169,7 @@ impl<'a> Scan<'a> {
     fn globals(&mut self, section: wasmparser::GlobalSectionReader<'a>) -> wasmparser::Result<()> {
         for global in self.bounded(Count::Globals, section) {
             let global = global?;
-            self.constant(&global.init_expr)?;
+            constant(&global.init_expr, &mut self.figures)?;
             self.content.globals.push(global.ty);
         }
         Ok(())
@@ -196,67 +193,27 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Most element segments are copied to their table when a function is first called through it; some
-    /// are made anew for every instance, before any fuel is counted.
     fn elements(&mut self, section: wasmparser::ElementSectionReader<'a>) -> wasmparser::Result<()> {
         self.content.elements.count = section.count().into();
+        let mut elements = Elements::default();
         for element in self.bounded(Count::ElementSegments, section) {
-            let element = element?;
-            let at_constant = match &element.kind {
-                ElementKind::Active { offset_expr, .. } => self.constant(offset_expr)? <= 1,
-                ElementKind::Passive | ElementKind::Declared => false,
-            };
-            let (items, is_copied) = match &element.items {
-                ElementItems::Functions(items) => (items.count(), !at_constant),
-                ElementItems::Expressions(_, items) => {
-                    let room = Count::CopiedElements.bound().most.saturating_sub(self.copied_elements);
-                    for item in items.clone().into_iter().take(room as usize) {
-                        self.constant(&item?)?;
-                    }
-                    (items.count(), true)
-                }
-            };
-            self.content.elements.content += u64::from(items);
-            self.copied_elements += u64::from(items) * u64::from(is_copied);
+            self.content.elements.content += elements.add(element?, &self.content.tables, &mut self.figures)?;
         }
-        self.figures.add(Count::CopiedElements, self.copied_elements);
+        self.work_ns = self.work_ns.saturating_add(elements.finish(&mut self.figures));
         Ok(())
     }
 
-    /// Data becomes one image that is mapped, where it lies within [`IMAGE_BYTES`] at constant offsets;
-    /// else code that copies segment by segment, which takes the compiler some 0.8 ms a segment.
     fn data(&mut self, section: wasmparser::DataSectionReader<'a>) -> wasmparser::Result<()> {
-        let (mut computed, mut first, mut last) = (0, u32::MAX, 0);
-        let count = u64::from(section.count());
-        self.content.data = Segments { count, content: 0 };
+        self.content.data = Segments { count: section.count().into(), content: 0 };
+        let mut active = ActiveData::new();
         for data in self.bounded(Count::DataSegments, section) {
             let data = data?;
             self.content.data.content += data.data.len() as u64;
-            if let DataKind::Active { offset_expr, .. } = data.kind {
-                computed += u64::from(self.constant(&offset_expr)? > 1);
-                if let Some(Ok(Operator::I32Const { value })) = offset_expr.get_operators_reader().into_iter().next() {
-                    first = first.min(value.cast_unsigned());
-                    last = last.max(value.cast_unsigned());
-                }
-            }
+            active.add(&data, &self.content.memories, &mut self.figures)?;
         }
         self.figures.add(Count::DataBytes, self.content.data.content);
-        self.figures.add(Count::ComputedOffsets, computed);
-        if u64::from(last.saturating_sub(first)) > IMAGE_BYTES {
-            self.figures.add(Count::SpreadSegments, count);
-        }
+        self.work_ns = self.work_ns.saturating_add(active.finish(&mut self.figures));
         Ok(())
-    }
-
-    /// Bounds a constant expression and returns how many operators it has before its end; no more are counted than
-    /// are needed to break the bound.
-    fn constant(&mut self, expression: &ConstExpr<'_>) -> wasmparser::Result<u64> {
-        let mut operators = 0;
-        for operator in expression.get_operators_reader().into_iter().take(Count::ConstantOperators.most() + 1) {
-            operators += u64::from(!matches!(operator?, Operator::End));
-        }
-        self.figures.add(Count::ConstantOperators, operators);
-        Ok(operators)
     }
 
     fn custom(&mut self, section: &wasmparser::CustomSectionReader<'a>) {

@@ -306,18 +306,43 @@ fn wide_types_are_refused() {
 }
 
 #[test]
-fn elements_that_every_instance_copies_are_bounded() {
+fn elements_that_code_copies_are_bounded() {
     let items = "$f ".repeat(10_001);
     let function = "(func $f) (table 20000 funcref)";
     for segment in [
         format!("{function} (elem func {items})"),
         format!("{function} (elem (offset (i32.add (i32.const 0) (i32.const 1))) func {items})"),
         format!("(table 20000 funcref) (elem (i32.const 0) funcref {})", "(ref.null func) ".repeat(10_001)),
+        format!("{function} (elem (i32.const 10000) func {items})"),
+        format!(
+            "{function} (elem (i32.const 20000) func) (elem (i32.const 20001) func) (elem (i32.const 0) func {items})"
+        ),
     ] {
-        assert!(refused(&segment).contains("10001 elements that every instance copies"));
+        assert!(refused(&segment).contains("10001 elements that start-up code copies"), "{segment:.90}");
     }
-    let plain = format!(r#"{function} (elem (i32.const 0) func {items}) (memory (export "memory") 1)"#);
-    assert!(compile(&plain).is_ok());
+    for segment in ["(elem (i32.const 0) func", "(elem (i32.const 9999) func", "(elem declare func"] {
+        let kept = format!(r#"{function} {segment} {items}) (memory (export "memory") 1)"#);
+        assert!(compile(&kept).is_ok(), "{segment}");
+    }
+}
+
+/// One data segment that isn't at a constant offset within the memory makes code of all active ones.
+#[test]
+fn data_that_code_copies_is_bounded() {
+    let plain = r#"(data (i32.const 0) "x") "#.repeat(1_000);
+    let memory = r#"(memory (export "memory") 1)"#;
+    for odd in [
+        r#"(data (i32.add (i32.const 0) (i32.const 1)) "x")"#,
+        r#"(data (i32.const 65535) "xx")"#,
+        r#"(data (i32.const 65537) "")"#,
+        r#"(data (i32.const -1) "x")"#,
+    ] {
+        let problem = refused(&format!("{plain} {odd}"));
+        assert!(problem.starts_with("1001 data segments with one at a computed offset or past the memory"), "{odd}");
+    }
+    for fine in [r#"(data (i32.const 65535) "x")"#, r#"(data (i32.const 65536) "")"#, r#"(data "xx")"#] {
+        assert!(compile(&format!("{memory} {plain} {fine}")).is_ok(), "{fine}");
+    }
 }
 
 #[test]
