@@ -46,7 +46,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def inspect(*arguments: str) -> Result:
     result = CliRunner().invoke(main, ["inspect", *arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert all(line.isprintable() for line in result.output.splitlines())
+    assert all(line.isprintable() for line in result.output.split("\n"))
     return result
 
 
@@ -138,7 +138,11 @@ def test_a_broken_bound_comes_first(tmp_path: Path) -> None:
         (b"\x7fELF\2\1\1", "native code (ELF)", "perhaps precompiled; only WebAssembly modules are loaded"),
         (b"\0asm\x0d\0\1\0", "WebAssembly component", "build a core module instead"),
         (b"\0asm\2\0\0\0", "WebAssembly of another version", "does not know"),
+        (b"\0asm", "beginning of WebAssembly", "is cut"),
+        (b"\0asm\1\0\0", "beginning of WebAssembly", "is cut"),
         (b"(module)", "WebAssembly text", "translate it first"),
+        (b"\n;; a guest\n(module)", "WebAssembly text", "translate it first"),
+        (b"(; a guest ;) (module)", "WebAssembly text", "translate it first"),
         (b"PK\3\4", "something else", "is not a WebAssembly module"),
     ],
 )
@@ -202,12 +206,13 @@ def test_the_number_of_functions(tmp_path: Path, count: str, shown: int) -> None
     assert data["module"]["functions"]["count"] == 30
 
 
-@pytest.mark.parametrize("count", ["-1", "many", "1.5", "²"])
+@pytest.mark.parametrize("count", ["-1", "many", "1.5", "²", "1" * 5_000])
 def test_a_wrong_number_of_functions(count: str) -> None:
-    """Anything but a number or `all` is wrong usage."""
+    """Anything but a number of some digits or `all` is wrong usage, and told in short."""
     result = inspect("plugin.wasm", f"--functions={count}")
     assert result.exit_code == 2
-    assert "must be a whole number or 'all'" in result.stderr
+    assert "must be a whole number of at most 9 digits, or 'all'" in result.stderr
+    assert len(result.stderr) < 500
 
 
 def test_hostile_names(tmp_path: Path) -> None:
@@ -240,3 +245,20 @@ def test_random_changes_never_break_the_look() -> None:
         seen = _core.inspect(bytes(changed), CEILING)
         over = [what for what, most, found, _ in seen.figures if found > most]
         assert not over or seen.problems
+
+
+def test_the_counts_of_too_many_are_true(tmp_path: Path) -> None:
+    """Of too many globals and functions the first are listed, and all are counted."""
+    text = f'(module (memory (export "memory") 1) {"(global i32 (i32.const 0))" * 10_002} {"(func)" * 20_003})'
+    facts = inspected(tmp_path / "many.wasm", wasm(text), 1)["module"]
+    assert (facts["globals"], facts["functions"]) == (10_002, {"count": 20_003, "bytes": 2 * 20_003})
+
+
+def test_sections_after_too_many_custom_ones(tmp_path: Path) -> None:
+    """However many custom sections come first, the others are listed."""
+    header, rest = wasm(GUEST)[:8], wasm(GUEST)[8:]
+    data = inspected(tmp_path / "custom.wasm", header + b"\0\2\1x" * 1_002 + rest, 1)
+    kinds = [section["kind"] for section in data["module"]["sections"]]
+    assert kinds.count("custom") == 1_000
+    assert [kind for kind in kinds if kind != "custom"][-2:] == ["code", "data"]
+    assert data["problems"] == ["1003 custom sections; the most is 1000"]

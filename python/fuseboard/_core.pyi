@@ -147,6 +147,9 @@ class Inspection:
     def kind(self) -> str:
         """What the file is, by its first bytes, in words. Of anything but a module only the problem is told."""
     @property
+    def is_module(self) -> bool:
+        """Whether it begins like a module."""
+    @property
     def problems(self) -> list[str]:
         """Why it can't be loaded; what only compiling shows isn't here."""
     @property
@@ -172,7 +175,10 @@ class Inspection:
         """How many globals it has."""
     @property
     def functions(self) -> list[tuple[int, str | None, int]]:
-        """Its own functions: number, name where it has one, bytes of its body."""
+        """Its own functions, of too many the first: number, name where it has one, bytes of its body."""
+    @property
+    def code(self) -> tuple[int, int]:
+        """How many functions of its own it has, and the bytes in all of them."""
     @property
     def data(self) -> tuple[int, int]:
         """How many data segments it has, and the bytes in all of them."""

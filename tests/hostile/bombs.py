@@ -105,14 +105,14 @@ CASES: Final = (
         TIME,
         SCAN,
         "blocks times locals",
-        lambda: one((BLOCK + END) * 5_001, (1_000, F64)),
+        lambda: one((BLOCK + END) * 12_001, (1_000, F64)),
     ),
     Case(
         "bomb: ifs with many locals",
         TIME,
         SCAN,
         "blocks times locals",
-        lambda: one((get(0) + IF + END) * 5_001, (1_000, I32)),
+        lambda: one((get(0) + IF + END) * 9_999, (1_201, I32)),
     ),
     Case(
         "bomb: a chain of ifs that choose",

@@ -24,6 +24,7 @@ NOT_WASM: Final = "is not a WebAssembly module: it does not begin with"
 NATIVE: Final = "is native code (ELF), perhaps precompiled"
 COMPONENT: Final = "is a WebAssembly component; build a core module instead"
 TEXT: Final = "is WebAssembly text; translate it first"
+CUT: Final = "is cut: it ends within the 8 bytes that WebAssembly begins with"
 VERSION: Final = "is of a WebAssembly version that Fuseboard does not know"
 NO_MEMORY: Final = 'exports no memory named "memory"'
 SOURCE: Final = '(module (memory (export "memory") 1) (func (export "run")))'
@@ -84,7 +85,7 @@ CASES: Final = (
     _file("empty", "is empty", b""),
     _file("one byte", NOT_WASM, b"\0"),
     _file("half the magic", NOT_WASM, b"\0as"),
-    _file("magic only", VERSION, b"\0asm"),
+    _file("magic only", CUT, b"\0asm"),
     _file("header only", NO_MEMORY, HEADER),
     _file("version 0", VERSION, b"\0asm\0\0\0\0"),
     _file("version 2", VERSION, b"\0asm\2\0\0\0"),
@@ -111,7 +112,7 @@ CASES: Final = (
     _file("a component's header", COMPONENT, b"\0asm\x0d\0\1\0"),
     _file("text", TEXT, SOURCE.encode()),
     _file("text after blanks", TEXT, b"\n\t " + SOURCE.encode()),
-    _file("text after a comment", NOT_WASM, b";; a plugin\n" + SOURCE.encode()),
+    _file("text after a comment", TEXT, b";; a plugin\n" + SOURCE.encode()),
     _file("text in UTF-16", NOT_WASM, SOURCE.encode("utf-16")),
     _file("text without an end", TEXT, b"(" * 100_000),
     _file("a section's size only", "cannot be read", HEADER + b"\1" + leb(0xFFFFFFFF)),

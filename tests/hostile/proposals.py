@@ -7,7 +7,8 @@ from typing import Final
 
 import wasmtime
 
-from .binary import code, module
+from .binary import HEADER, TYPE, code, function_type, leb, module, section
+from .bombs import SPACE
 from .case import Case, End
 
 MEMORY: Final = '(memory (export "memory") 1)'
@@ -18,9 +19,15 @@ def assembled(wat: str) -> bytes:
     return bytes(wasmtime.wat2wasm(wat))
 
 
-def _off(name: str, words: str, fields: str, *, memory: str = MEMORY) -> Case:
+def _off(name: str, words: str, fields: str, *, memory: str = MEMORY, end: End = End.REFUSED) -> Case:
     wat = f"(module {memory} {fields} {RUN})"
-    return Case(f"proposal: {name}", "a proposal that is off", End.REFUSED, words, partial(assembled, wat))
+    return Case(f"proposal: {name}", "a proposal that is off", end, words, partial(assembled, wat))
+
+
+def type_groups(groups: int, types: int) -> bytes:
+    """Return a module with so many recursion groups of so many types each, and nothing else."""
+    group = b"\x4e" + leb(types) + function_type() * types
+    return HEADER + section(TYPE, leb(groups) + group * groups)
 
 
 def _old_exceptions() -> bytes:
@@ -37,8 +44,18 @@ _SIMD: Final = f'(module {MEMORY} (func (export "run") (drop (i8x16.swizzle {V} 
 CASES: Final = (
     _off("memory64", "memory64 must be enabled", "", memory='(memory (export "memory") i64 1)'),
     _off("a table of 64 bits", "memory64 must be enabled", "(table i64 1 funcref)"),
-    _off("two memories", "multiple memories", "(memory 1)"),
-    _off("a thousand memories", "multiple memories", "(memory 0)" * 999),
+    _off("two memories", "2 memories; the most is 1", "(memory 1)", end=End.SCAN),
+    _off("a thousand memories", "1000 memories; the most is 1", "(memory 0)" * 999, end=End.SCAN),
+    Case(
+        "proposal: types in groups", SPACE, End.SCAN, "10001 types; the most is 10000", partial(type_groups, 1, 10_001)
+    ),
+    Case(
+        "proposal: a thousand groups of types",
+        SPACE,
+        End.SCAN,
+        "20000 types; the most is 10000",
+        partial(type_groups, 1_000, 10_000),
+    ),
     _off("a shared memory", "threads must be enabled", "", memory='(memory (export "memory") 1 2 shared)'),
     _off("atomics", "threads support is not enabled", "(func (drop (i32.atomic.load (i32.const 0))))"),
     _off("waiting for another thread", "threads support is not enabled", _WAIT),

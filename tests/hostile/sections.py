@@ -195,11 +195,13 @@ EXCEPTIONS: Final[Mapping[str, Expected]] = {
             "import": "imports",
             "function": "functions",
             "table": "tables",
+            "memory": "memories",
             "global": "globals",
             "export": "exports",
             "element": "element segments",
         }.items()
     },
+    "memory count of one more": (End.SCAN, "2 memories; the most is 1"),
     **{f"unknown {kind}": _unknown(f"malformed section id: {kind}") for kind in (14, 15, 64, 127)},
     "custom 100,000 times": (End.SCAN, "custom sections; the most is"),
     "custom 900 times": WORKS,

@@ -17,9 +17,9 @@ pub(crate) struct Part<'a> {
     pub(crate) range: Range<usize>,
 }
 
-/// Data or element segments: how many, and the bytes or elements in all of them.
+/// Data segments, element segments or functions: how many, and the bytes or elements in all of them, kept or not.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Segments {
+pub(crate) struct Total {
     pub(crate) count: u64,
     pub(crate) content: u64,
 }
@@ -38,8 +38,11 @@ pub(crate) struct Content<'a> {
     pub(crate) tables: Vec<TableType>,
     pub(crate) memories: Vec<MemoryType>,
     pub(crate) globals: Vec<GlobalType>,
-    pub(crate) elements: Segments,
-    pub(crate) data: Segments,
+    /// How many globals there are, kept or not.
+    pub(crate) global_count: u64,
+    pub(crate) code: Total,
+    pub(crate) elements: Total,
+    pub(crate) data: Total,
     pub(crate) start: Option<u32>,
     pub(crate) names: Option<NameSectionReader<'a>>,
     pub(crate) producers: Option<ProducersSectionReader<'a>>,
@@ -68,7 +71,10 @@ impl<'a> Content<'a> {
             }
             TypeRef::Table(ty) => self.tables.push(ty),
             TypeRef::Memory(ty) => self.memories.push(ty),
-            TypeRef::Global(ty) => self.globals.push(ty),
+            TypeRef::Global(ty) => {
+                self.globals.push(ty);
+                self.global_count += 1;
+            }
             TypeRef::Tag(_) => {}
         }
         self.imports.push(import);
@@ -88,7 +94,8 @@ impl<'a> Content<'a> {
         for export in self.exports.iter().filter(|export| export.kind == ExternalKind::Func) {
             give(&mut names, export.index, export.name);
         }
-        let imported = self.imports.iter().filter(|import| matches!(import.ty, TypeRef::Func(_)));
+        let imported =
+            self.imports.iter().filter(|import| matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
         for (index, import) in (0..).zip(imported) {
             give(&mut names, index, import.name);
         }

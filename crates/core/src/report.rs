@@ -2,11 +2,14 @@
 
 use wasmparser::{ExternalKind, TypeRef};
 
-use crate::content::{Content, Segments};
+use crate::content::{Content, Total};
 use crate::figures::Found;
 use crate::kind::FileKind;
 use crate::scan::Scan;
 use crate::text::{NAME_BYTES, printable};
+
+/// More fields of who made it than these are not shown: real modules have some five.
+const MOST_TOOLS: usize = 100;
 
 /// What a file is and has, as far as it could be read. All names are capped and printable.
 #[derive(Clone, Debug)]
@@ -29,8 +32,10 @@ pub struct Report {
     pub tables: Vec<(u64, Option<u64>)>,
     /// How many globals it has, imported ones too.
     pub globals: u64,
-    /// Its own functions.
+    /// Its own functions; of too many, the first.
     pub functions: Vec<Function>,
+    /// How many functions of its own it has, and the bytes in all of them.
+    pub code: (u64, u64),
     /// How many data segments it has, and the bytes in all of them.
     pub data: (u64, u64),
     /// How many element segments it has, and the elements in all of them.
@@ -110,7 +115,7 @@ pub fn inspect(wasm: &[u8], memory_ceiling_bytes: usize) -> Report {
     let scan = Scan::of(if not_a_module.is_some() { &[] } else { wasm }, memory_ceiling_bytes);
     let problems = not_a_module.map_or_else(|| scan.problems(), |problem| vec![problem.to_owned()]);
     let content = &scan.content;
-    let pair = |segments: Segments| (segments.count, segments.content);
+    let pair = |total: Total| (total.count, total.content);
     Report {
         kind,
         problems,
@@ -120,12 +125,13 @@ pub fn inspect(wasm: &[u8], memory_ceiling_bytes: usize) -> Report {
         exports: exports(content),
         memories: content.memories.iter().map(|ty| (ty.initial, ty.maximum)).collect(),
         tables: content.tables.iter().map(|ty| (ty.initial, ty.maximum)).collect(),
-        globals: content.globals.len() as u64,
+        globals: content.global_count,
         functions: functions(content),
+        code: pair(content.code),
         data: pair(content.data),
         elements: pair(content.elements),
         start: content.start,
-        tools: content.tools().take(NAME_BYTES).map(|tool| shown(&tool)).collect(),
+        tools: content.tools().take(MOST_TOOLS).map(|tool| shown(&tool)).collect(),
     }
 }
 

@@ -13,7 +13,7 @@ use wasmparser::{
 
 use crate::abi::{IMPORT_MODULE, IMPORTS};
 use crate::bounds::Count;
-use crate::content::{Content, Part, Segments, section_kind};
+use crate::content::{Content, Part, Total, section_kind};
 use crate::cost;
 use crate::figures::Figures;
 use crate::kind::FileKind;
@@ -95,7 +95,8 @@ impl<'a> Scan<'a> {
     fn part(&mut self, payload: &Payload<'a>) {
         let Some((id, range)) = payload.as_section() else { return };
         let name = if let Payload::CustomSection(section) = payload { Some(section.name()) } else { None };
-        if self.custom_sections < Count::CustomSections.bound().most {
+        let can_be_many = matches!(payload, Payload::CustomSection(_) | Payload::UnknownSection { .. });
+        if !can_be_many || self.content.parts.len() < Count::CustomSections.most() {
             self.content.parts.push(Part { kind: section_kind(id), name, range });
         }
     }
@@ -112,7 +113,13 @@ impl<'a> Scan<'a> {
 
     fn types(&mut self, section: wasmparser::TypeSectionReader<'a>) -> wasmparser::Result<()> {
         for group in self.bounded(Count::Types, section) {
-            for ty in group?.into_types().take(Count::Types.most()) {
+            let types = group?.into_types();
+            let count = self.content.types.len() + types.len();
+            if count > Count::Types.most() {
+                self.figures.add(Count::Types, count as u64);
+                return Ok(());
+            }
+            for ty in types {
                 let function = match ty.composite_type.inner {
                     CompositeInnerType::Func(function) => Some(function),
                     _ => None,
@@ -158,7 +165,7 @@ impl<'a> Scan<'a> {
     }
 
     fn memories(&mut self, section: wasmparser::MemorySectionReader<'a>) -> wasmparser::Result<()> {
-        for memory in section.into_iter().take(Count::Tables.most()) {
+        for memory in self.bounded(Count::Memories, section) {
             let ty = memory?;
             self.figures.add_memory(ty.initial.saturating_mul(PAGE_BYTES));
             self.content.memories.push(ty);
@@ -167,6 +174,7 @@ impl<'a> Scan<'a> {
     }
 
     fn globals(&mut self, section: wasmparser::GlobalSectionReader<'a>) -> wasmparser::Result<()> {
+        self.content.global_count += u64::from(section.count());
         for global in self.bounded(Count::Globals, section) {
             let global = global?;
             constant(&global.init_expr, &mut self.figures)?;
@@ -204,7 +212,7 @@ impl<'a> Scan<'a> {
     }
 
     fn data(&mut self, section: wasmparser::DataSectionReader<'a>) -> wasmparser::Result<()> {
-        self.content.data = Segments { count: section.count().into(), content: 0 };
+        self.content.data = Total { count: section.count().into(), content: 0 };
         let mut active = ActiveData::new();
         for data in self.bounded(Count::DataSegments, section) {
             let data = data?;
@@ -234,11 +242,13 @@ impl<'a> Scan<'a> {
     }
 
     fn function(&mut self, body: &FunctionBody<'_>) -> wasmparser::Result<()> {
+        let bytes = body.as_bytes().len() as u64;
+        self.content.code.count += 1;
+        self.content.code.content += bytes;
         if self.content.bodies.len() >= Count::Functions.most() {
             return Ok(());
         }
         let index = self.content.imported_functions + self.content.bodies.len() as u32;
-        let bytes = body.as_bytes().len() as u64;
         self.content.bodies.push(bytes);
         self.figures.add_in(Count::BodyBytes, bytes, Some(index));
         if bytes > Count::BodyBytes.bound().most {

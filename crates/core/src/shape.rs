@@ -83,10 +83,11 @@ impl Shape {
                 self.branches += 1;
                 self.passed += values(open, *relative_depth);
             }
+            Operator::Return => self.passed += open.first().map_or(0, |function| function.values),
             Operator::BrTable { targets } => {
                 self.branches += 1;
                 self.branch_targets += u64::from(targets.len());
-                for target in targets.targets() {
+                for target in targets.targets().chain([Ok(targets.default())]) {
                     self.passed += values(open, target?);
                 }
             }

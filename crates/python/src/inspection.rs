@@ -11,6 +11,7 @@ type Sizes = (u64, Option<u64>);
 #[pyclass(frozen, get_all, module = "fuseboard._core")]
 pub struct Inspection {
     kind: &'static str,
+    is_module: bool,
     problems: Vec<String>,
     figures: Vec<(&'static str, u64, u64, Option<u32>)>,
     sections: Vec<(&'static str, Option<String>, u64, u64)>,
@@ -20,6 +21,7 @@ pub struct Inspection {
     tables: Vec<Sizes>,
     globals: u64,
     functions: Vec<(u32, Option<String>, u64)>,
+    code: (u64, u64),
     data: (u64, u64),
     elements: (u64, u64),
     start: Option<u32>,
@@ -35,6 +37,7 @@ pub fn inspect(py: Python<'_>, wasm: &[u8], memory_ceiling_bytes: usize) -> Insp
     let imports = report.imports.into_iter();
     Inspection {
         kind: report.kind.name(),
+        is_module: report.kind == core::FileKind::Module,
         problems: report.problems,
         figures: figures.map(|each| (each.name, each.most, each.found, each.function)).collect(),
         sections: sections.map(|each| (each.kind, each.name, each.offset, each.bytes)).collect(),
@@ -44,6 +47,7 @@ pub fn inspect(py: Python<'_>, wasm: &[u8], memory_ceiling_bytes: usize) -> Insp
         tables: report.tables,
         globals: report.globals,
         functions: report.functions.into_iter().map(|each| (each.index, each.name, each.bytes)).collect(),
+        code: report.code,
         data: report.data,
         elements: report.elements,
         start: report.start,

@@ -20,15 +20,16 @@ from rich.table import Table
 from rich.text import Text
 
 from fuseboard import _core
-from fuseboard._limits import LIMITS, Caps, Limit, Limits
+from fuseboard._limits import SPEC_OF, Caps, Limit, Limits
 from fuseboard._manifest import manifest_path, read_manifest
 from fuseboard.cli._terminal import CannotRun, facts, json_option, lines, names, output, plain, print_json, say
 
 _ALL: Final = "all"
 _SHOWN: Final = 20
+_DIGITS: Final = 9
 _NEAR: Final = 0.5
 _SIZE: Final = "bytes of the module"
-_HEADER: Final = b"\0asm\1\0\0\0"
+_KIND_BYTES: Final = 8
 
 
 class _Count(click.ParamType[int | None]):
@@ -39,9 +40,11 @@ class _Count(click.ParamType[int | None]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         if value == _ALL:
             return None
-        if not str(value).isascii() or not str(value).isdigit():
-            self.fail(f"{value!r} must be a whole number or {_ALL!r}", param, ctx)
-        return int(str(value))
+        text = str(value)
+        if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
+            shown = text if len(text) <= _DIGITS else f"{text[:_DIGITS]}…"
+            self.fail(f"{shown!r} must be a whole number of at most {_DIGITS} digits, or {_ALL!r}", param, ctx)
+        return int(text)
 
 
 @click.command()
@@ -101,7 +104,6 @@ def _data(file: Path, wasm: bytes, functions: int | None) -> dict[str, Any]:
     if len(wasm) > Caps().module_bytes:
         return _too_large(file, wasm)
     seen = _core.inspect(wasm, _memory_ceiling())
-    is_module = seen.kind == _core.inspect(_HEADER, 0).kind
     own = sorted(seen.functions, key=lambda function: (-function[2], function[0]))
     return {
         "file": str(file),
@@ -110,9 +112,9 @@ def _data(file: Path, wasm: bytes, functions: int | None) -> dict[str, Any]:
         "sha256": hashlib.sha256(wasm).hexdigest(),
         "ok": not seen.problems,
         "problems": seen.problems,
-        "module": _module_data(seen) if is_module else None,
+        "module": _module_data(seen) if seen.is_module else None,
         "functions": [{"index": index, "name": name, "bytes": size} for index, name, size in own[:functions]],
-        "figures": sorted(_figures(seen, len(wasm)), key=_by_share) if is_module else [],
+        "figures": sorted(_figures(seen, len(wasm)), key=_by_share) if seen.is_module else [],
     }
 
 
@@ -120,18 +122,17 @@ def _too_large(file: Path, wasm: bytes) -> dict[str, Any]:
     """Return what there is to say without reading on."""
     size = file.stat().st_size
     problem = f"has {size} bytes; the most that a host takes is {Caps().module_bytes}: build it for size"
-    kind = _core.inspect(wasm[: len(_HEADER)], 0).kind
+    kind = _core.inspect(wasm[:_KIND_BYTES], 0).kind
     about = {"file": str(file), "kind": kind, "bytes": size, "sha256": None}
     return {**about, "ok": False, "problems": [problem], "module": None, "functions": [], "figures": []}
 
 
 def _memory_ceiling() -> int:
-    memory = LIMITS[[spec.limit for spec in LIMITS].index(Limit.MEMORY)]
+    memory = SPEC_OF[Limit.MEMORY]
     return memory.ceiling * memory.scale
 
 
 def _module_data(seen: _core.Inspection) -> dict[str, Any]:
-    size = sum(size for _, _, size in seen.functions)
     return {
         "made_with": seen.tools,
         "imports": [dict(zip(("module", "name", "kind", "type"), each, strict=True)) for each in seen.imports],
@@ -139,7 +140,7 @@ def _module_data(seen: _core.Inspection) -> dict[str, Any]:
         "memories": [{"initial_pages": initial, "maximum_pages": maximum} for initial, maximum in seen.memories],
         "tables": [{"initial_elements": initial, "maximum_elements": maximum} for initial, maximum in seen.tables],
         "globals": seen.globals,
-        "functions": {"count": len(seen.functions), "bytes": size},
+        "functions": dict(zip(("count", "bytes"), seen.code, strict=True)),
         "data": dict(zip(("segments", "bytes"), seen.data, strict=True)),
         "elements": dict(zip(("segments", "elements"), seen.elements, strict=True)),
         "start_function": seen.start,
@@ -154,7 +155,7 @@ def _figures(seen: _core.Inspection, size: int) -> Iterator[dict[str, Any]]:
             "what": what,
             "found": found,
             "most": most,
-            "share": round(found / most, 4),
+            "share": found / most,
             "function": None if function is None else {"index": function, "name": called.get(function)},
         }
 
@@ -227,7 +228,7 @@ def _figure_table(figures: list[dict[str, Any]]) -> Table:
     )
     for figure in figures:
         table.add_row(
-            plain(figure["what"], _style(figure["share"])),
+            plain(figure["what"], _style(figure)),
             f"{figure['found']:,}",
             f"{figure['most']:,}",
             f"{figure['share']:.0%}{' over' if figure['found'] > figure['most'] else ''}",
@@ -236,8 +237,10 @@ def _figure_table(figures: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _style(share: float) -> str:
-    return "bold red" if share > 1 else "yellow" if share > _NEAR else ""
+def _style(figure: dict[str, Any]) -> str:
+    if figure["found"] > figure["most"]:
+        return "bold red"
+    return "yellow" if figure["share"] > _NEAR else ""
 
 
 def _place(function: dict[str, Any] | None) -> str:
