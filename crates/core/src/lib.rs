@@ -51,4 +51,5 @@ pub use kind::FileKind;
 pub use module::{Module, ModuleError};
 pub use report::{Exported, Figure, Function, Imported, Report, Section, inspect};
 pub use scan::scan;
+pub use text::is_printable;
 pub use trap::{Cause, Frame, Trap};

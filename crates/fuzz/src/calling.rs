@@ -10,6 +10,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use fuseboard_core::limits::LIMIT_NAMES;
 use fuseboard_core::{
     Answer, Engine, EngineConfig, Entry, Execution, Input, LogLine, Module, MoveError, StepKind, Trap, Turn, Usage,
+    is_printable,
 };
 
 use crate::model::{Asked, End, Model, OUT_OF_FUEL, PAGE_BYTES, Reply};
@@ -213,7 +214,6 @@ fn is_plain(text: &[u8]) -> bool {
 
 /// Holds what came from a guest to what can be shown on a terminal.
 pub(crate) fn assert_is_printable(text: &str) {
-    let turns =
-        |character| matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    assert!(!text.contains(|character: char| character.is_control() || turns(character)), "not printable: {text:?}");
+    let odd = text.chars().find(|character| !is_printable(*character));
+    assert_eq!(odd, None, "not printable: {text:?}");
 }
