@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .binary import DATA, DATA_COUNT, DROP, GLOBAL, I32, IF, TABLE, code, i32, leb, module
+from .binary import DATA, DATA_COUNT, DROP, GLOBAL, I32, IF, TABLE, V128, code, i32, leb, module
 from .binary import END as CLOSE
 from .bombs import NOP, TABLE_OF_ONE, get, put
 from .case import Case, End
@@ -20,6 +20,7 @@ LOAD: Final = b"\x28\2\0"
 DIVIDE, ROTATE = b"\x6d", b"\x77"
 CONVERT: Final = b"\x44" + bytes(8) + b"\xaa" + DROP  # to a whole number, which can fail
 CALL_RUN, CALL_INDIRECT = b"\x10\0", b"\x11\0\0"
+LANES: Final = b"\xfd\xf9\1"  # four numbers with fractions to whole ones without a sign
 MEMORY_COPY = b"\xfc\x0a\0\0"
 TABLE_GET, TABLE_COPY, TABLE_GROW = b"\x25\0", b"\xfc\x0e\0\0", b"\xfc\x0f\0"
 NULL: Final = b"\xd0\x70"  # of a function
@@ -78,7 +79,7 @@ def _many_calls() -> bytes:
 
 
 def _three_kinds() -> bytes:
-    return mixed([padded(i32(0) + CALL_INDIRECT, 400, 5), chain(ROTATE, 800), (ZERO3 + MEMORY_COPY) * 300], 3_000)
+    return mixed([padded(i32(0) + CALL_INDIRECT, 400, 5), chain(ROTATE, 800), (ZERO3 + MEMORY_COPY) * 300], 1_000)
 
 
 ZERO3: Final = i32(0) * 3
@@ -111,10 +112,11 @@ CASES: Final = (
     _estimated("a chain of 340,000 loads", ESTIMATE, lambda: functions(i32(0) + LOAD * 340_000 + DROP)),
     _estimated("a chain of 200,000 divisions", ESTIMATE, lambda: functions(chain(DIVIDE, 200_000), (1, I32))),
     _estimated("90,000 conversions", ESTIMATE, lambda: functions(CONVERT * 90_000)),
+    _estimated("200,000 conversions of lanes", ESTIMATE, lambda: functions(get(0) + LANES * 200_000 + DROP, (1, V128))),
     _estimated("500,000 calls", ESTIMATE, lambda: functions(CALL_RUN * 500_000)),
-    _long("a chain of 340,000 rotations", lambda: functions(chain(ROTATE, 340_000), (1, I32))),
+    _estimated("a chain of 340,000 rotations", ESTIMATE, lambda: functions(chain(ROTATE, 340_000), (1, I32))),
     _long("9,999 ifs over 500 locals", lambda: functions(ifs(9_999, 500, 8), (500, I32))),
-    _long("9,000 functions of three kinds", _three_kinds),
+    _estimated("3,000 functions of three kinds", ESTIMATE, _three_kinds),
     _long("5,000 functions of 300 calls through a table", _many_calls),
     _long("180 functions of 4,000 table copies", lambda: functions(padded(ZERO3 + TABLE_COPY, 4_000, 30), times=180)),
     _long("20 functions of 50,000 memory copies", lambda: functions(padded(ZERO3 + MEMORY_COPY, 50_000, 10), times=20)),
