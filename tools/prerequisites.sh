@@ -19,5 +19,5 @@ command -v cargo >/dev/null || missing "Rust 1.95 or newer is needed and cargo i
 found=$(rustc --version | cut -d ' ' -f 2)
 at_least 1.95.0 "$found" || missing "Rust 1.95 or newer is needed; rustc is $found (rustup update stable)."
 command -v cc >/dev/null || missing "a C linker is needed and cc is not on PATH (on Debian: gcc)."
-[ "${2:-}" != test ] || command -v "${CXX:-c++}" >/dev/null ||
+[ "${2:-}" != test ] || command -v "$(set -- ${CXX:-c++} && echo "$1")" >/dev/null || # CXX may be a command with arguments
     missing "a C++ compiler is needed to fuzz, and '${CXX:-c++}' is not on PATH (on Debian: g++)."

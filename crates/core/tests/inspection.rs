@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
-use fuseboard_core::{FileKind, inspect, scan};
+use fuseboard_core::{FileKind, Report, inspect, scan};
 
 const CEILING: usize = 1 << 20;
 
@@ -33,22 +33,51 @@ fn names_in_problems_are_printable() {
     assert!(problem.len() < 250, "{problem}");
 }
 
-/// Whatever byte of a module is changed or cut off, the look ends, and its report has a problem where a load has.
+const WHOLE: &str = r#"(module $m (import "fuseboard" "fail" (func $fail (param i32 i32)))
+  (memory (export "memory") 1 2) (table 3 funcref) (global i32 (i32.const 1)) (elem (i32.const 0) $run)
+  (func $run (export "run") (param i32) (local i64) (if (local.get 0) (then (loop (br 1)))))
+  (data (i32.const 8) "hello"))"#;
+
+/// Where the sections of a report begin and end, up to a place in the file.
+fn sections_before(report: &Report, place: u64) -> Vec<(&'static str, u64, u64)> {
+    let all = report.sections.iter().map(|each| (each.kind, each.offset, each.offset + each.bytes));
+    all.filter(|(_, _, end)| *end <= place).collect()
+}
+
+/// A module that is cut within a section, or between its functions' types and their code, is told so; what came before
+/// is reported.
 #[test]
-fn broken_modules_are_reported() {
-    let text = r#"(module $m (import "fuseboard" "fail" (func $fail (param i32 i32)))
-      (memory (export "memory") 1 2) (table 3 funcref) (global i32 (i32.const 1)) (elem (i32.const 0) $run)
-      (func $run (export "run") (param i32) (local i64) (if (local.get 0) (then (loop (br 1)))))
-      (data (i32.const 8) "hello"))"#;
-    let whole = wat::parse_str(text).unwrap();
-    for place in 0..whole.len() {
+fn cut_modules_are_reported() {
+    let whole = wat::parse_str(WHOLE).unwrap();
+    let report = inspect(&whole, CEILING);
+    assert_eq!(report.problems, Vec::<String>::new());
+    for place in 8..whole.len() {
+        let cut = inspect(&whole[..place], CEILING);
+        let sections = sections_before(&report, place as u64);
+        let is_after_section = place == 8 || sections.iter().any(|(_, _, end)| *end == place as u64);
+        let has = |kind| sections.iter().any(|(each, _, _)| *each == kind);
+        let is_whole = is_after_section && has("function") == has("code");
+        let is_told = cut.problems.iter().any(|problem| problem.starts_with("cannot be read: "));
+        assert_eq!(is_told, !is_whole, "cut at {place}: {:?}", cut.problems);
+        assert_eq!(sections_before(&cut, place as u64), sections, "cut at {place}");
+    }
+}
+
+/// Whatever byte of a module is changed, the sections before it are reported as they were, and a load has the same
+/// problems.
+#[test]
+fn changed_modules_are_reported() {
+    let whole = wat::parse_str(WHOLE).unwrap();
+    let report = inspect(&whole, CEILING);
+    for place in 8..whole.len() {
         for value in [0, 0x7f, 0x80, 0xff, whole[place] ^ 1] {
             let mut bytes = whole.clone();
             bytes[place] = value;
-            assert_eq!(scan(&bytes, CEILING).is_err(), !inspect(&bytes, CEILING).problems.is_empty());
+            let changed = inspect(&bytes, CEILING);
+            let before = place as u64;
+            assert_eq!(sections_before(&changed, before), sections_before(&report, before), "{value} at {place}");
+            assert_eq!(scan(&bytes, CEILING).err().map_or_else(Vec::new, |error| error.problems), changed.problems);
         }
-        let cut = &whole[..place];
-        assert_eq!(scan(cut, CEILING).is_err(), !inspect(cut, CEILING).problems.is_empty());
     }
 }
 
