@@ -18,7 +18,8 @@ const LIMITS: Limits = Limits { memory_bytes: CEILING_BYTES, fuel: 200_000 };
 const CAPS: Caps = Caps { output_bytes: 1 << 10, request_bytes: 1 << 10, log_bytes: 1 << 10 };
 /// What is compiled. The pre-scan keeps the compiler's time in proportion to a module's size.
 const SMALL_BYTES: usize = 4 << 10;
-/// Some hundred times what compiling so little takes, for slow and busy machines.
+/// Finds compiles that hang, on slow and busy machines too: some hundred times what so little takes. What is only dear for
+/// its size, the corpus of hostile files looks for.
 const COMPILE_TIME: Duration = Duration::from_secs(5);
 const RUN_TIME: Duration = Duration::from_secs(10);
 const MOST_EXPORTS: usize = 4;

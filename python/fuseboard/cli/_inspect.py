@@ -191,7 +191,7 @@ def _rows(data: dict[str, Any]) -> Iterator[tuple[str, RenderableType]]:
     if module is None:
         return
     yield "made with", names(module["made_with"])
-    yield "imports", lines("{module}.{name}: {type}".format_map(each) for each in module["imports"])
+    yield "imports", lines("{module}.{name}: {kind} {type}".format_map(each) for each in module["imports"])
     yield "exports", lines("{name}: {kind} {type}".format_map(each) for each in module["exports"])
     yield "memory", lines(_sizes("pages", *each.values()) for each in module["memories"])
     yield "tables", lines(_sizes("elements", *each.values()) for each in module["tables"])
