@@ -25,16 +25,16 @@ from fuseboard._artifacts import ArtifactCache, Artifacts, Facts
 from fuseboard._compile_process import anonymous_file
 from fuseboard._private_folder import SECRET_NAME
 from hostile.binary import I32
-from hostile.costly import CALL_RUN, ROTATE, chain, functions, padded
+from hostile.costly import CALL_RUN, functions, ifs, padded
 from test_loading import binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def heavy(rotations: int) -> bytes:
-    """Return a module that passes the scan; 340,000 rotations take the compiler over 20 s."""
-    return functions(chain(ROTATE, rotations), (1, I32))
+def heavy(ifs_: int) -> bytes:
+    """Return a module that passes the scan; 9,999 ifs take the compiler over 10 s, and half of them a quarter of it."""
+    return functions(ifs(ifs_, 500, 8), (500, I32))
 
 
 def script(path: Path, body: str) -> Path:
@@ -157,7 +157,7 @@ def test_too_much_processor_time(make_host: Callable[..., fb.Host]) -> None:
     words = (
         r"compiling takes more than 1 s of a processor, the most that compile_limits\.cpu_seconds allows; it was ended"
     )
-    load_refused(host, heavy(300_000), words)
+    load_refused(host, heavy(9_999), words)
 
 
 def test_too_much_memory(make_host: Callable[..., fb.Host]) -> None:
@@ -211,7 +211,7 @@ def test_limits_hold_where_signals_are_blocked(make_host: Callable[..., fb.Host]
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         host = make_host(compile_limits=fb.CompileLimits(cpu_seconds=1))
-        load_refused(host, heavy(300_001), "compiling takes more than 1 s of a processor")
+        load_refused(host, heavy(9_998), "compiling takes more than 1 s of a processor")
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         for each, handler in zip(signals, was, strict=True):
@@ -321,7 +321,7 @@ def test_an_application_that_ignores_its_children(make_host: Callable[..., fb.Ho
     was = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         host = make_host(cache=None, compile_limits=fb.CompileLimits(cpu_seconds=1))
-        load_refused(host, heavy(300_000), "the compiler ended without a reply; compile_limits has what it may take")
+        load_refused(host, heavy(9_999), "the compiler ended without a reply; compile_limits has what it may take")
     finally:
         signal.signal(signal.SIGCHLD, was)
 
@@ -638,7 +638,7 @@ with fb.Host(hooks=[fb.Filter("text", str)], max_concurrent_invocations=1) as ho
 
 def test_processes_that_start_together_compile_once(cache: ArtifactCache, tmp_path: Path) -> None:
     """Of eight processes that load a module at the same time, one compiles it, and it works in all."""
-    (tmp_path / "plugin.wasm").write_bytes(heavy(10_000))
+    (tmp_path / "plugin.wasm").write_bytes(heavy(2_000))
     environment = os.environ | {"FUSEBOARD_CACHE_DIR": str(cache.path())}
     command = [sys.executable, "-c", MANY.replace("{manifest!r}", repr(manifest())), str(tmp_path / "plugin.wasm")]
     processes = [
@@ -708,7 +708,7 @@ time.sleep(60)
 
 def test_the_process_ends_with_its_host(cache: ArtifactCache, tmp_path: Path) -> None:
     """Where a host is killed while it compiles, so is the process that compiles."""
-    (tmp_path / "plugin.wasm").write_bytes(heavy(300_000))
+    (tmp_path / "plugin.wasm").write_bytes(heavy(9_999))
     environment = os.environ | {"FUSEBOARD_CACHE_DIR": str(cache.path())}
     command = [sys.executable, "-c", MANY.replace("{manifest!r}", repr(manifest())), str(tmp_path / "plugin.wasm")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as host:
@@ -737,7 +737,7 @@ def test_nothing_of_the_environment_goes_along(
 
 def test_one_bomb_does_not_keep_others_from_loading(make_host: Callable[..., fb.Host], tmp_path: Path) -> None:
     """`load_all` loads what comes after a plugin that its limits end."""
-    for slug, wasm in (("a-bomb", heavy(300_000)), ("b-good", ECHO)):
+    for slug, wasm in (("a-bomb", heavy(9_999)), ("b-good", ECHO)):
         (tmp_path / slug).mkdir()
         (tmp_path / slug / "plugin.wasm").write_bytes(wasm)
         (tmp_path / slug / "plugin.toml").write_text(
