@@ -191,12 +191,12 @@ def _ratios(figures: Sequence[Figure], *, is_guarded: bool = False) -> tuple[Rat
 
 
 def _plugins_rows(small: _Guest, larger: _Guest, count: int, rounds: int) -> Iterator[Row]:
-    jobs = {name: small.job(name, "plugins", count=count) for name in _MODULES}
+    jobs = {name: small.job(name, "plugins", count=count, is_inline=True) for name in _MODULES}
     jobs[f"{_EXTISM}, only compiled"] = small.job(_EXTISM, "plugins", count=count, is_only_compiled=True)
     figures = _figures(_taken(jobs, rounds), "each", "KiB")
     ratios = _ratios(figures, is_guarded=True)
     yield Row("memory per loaded plugin, small module", tuple(figures), ratios, _PLUGIN_NOTE)
-    jobs = {name: larger.job(name, "plugins", count=count) for name in _MODULES}
+    jobs = {name: larger.job(name, "plugins", count=count, is_inline=True) for name in _MODULES}
     figures = _figures(_taken(jobs, rounds), "each", "KiB")
     yield Row("memory per loaded plugin, larger module", tuple(figures), _ratios(figures), _LARGER_NOTE)
 
