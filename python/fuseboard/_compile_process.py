@@ -1,8 +1,8 @@
 """The process that compiles, from outside: begun, watched, ended, and its end put into words.
 
 Rules:
-* Whatever ends the wait (its end, the clock, Ctrl-C), the process is gone afterwards; where it had to be ended, with all
-  that it began.
+* Whatever ends the wait (its end, the clock, Ctrl-C), the process is gone afterwards; where it had to be ended, with
+  all that it began.
 * It speaks through files that have no name, not through pipes: a process that is forked from this one meanwhile would
   hold a pipe open, and its end would not be seen.
 * Its end is looked at before its words. Once it has begun to look at the module, an end without a reply is the module's
