@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -141,6 +142,14 @@ def _event_loops_go_on() -> Iterator[None]:
     blocked.clear()
     yield
     assert not blocked, f"the event loop was held up: {blocked}"
+
+
+@pytest.fixture
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Have Ctrl-C raise `KeyboardInterrupt`, also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -405,14 +405,6 @@ PRESSED = [
     Place("a commit", "", "commit"),
     Place("a rollback", "crash", "rollback"),
 ]
-
-
-@pytest.fixture
-def _ctrl_c_interrupts() -> Iterator[None]:
-    """Have Ctrl-C raise `KeyboardInterrupt`, also where the tests run in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def pressed(scene: Scene, work: Callable[[], object]) -> float:

@@ -326,6 +326,7 @@ def test_an_application_that_ignores_its_children(make_host: Callable[..., fb.Ho
         signal.signal(signal.SIGCHLD, was)
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_ctrl_c_ends_the_process(tmp_path: Path) -> None:
     """A load that is interrupted leaves no process behind, and the host serves the next one."""
     sleeper = script(tmp_path / "python", f"echo $$ > {tmp_path}/pids; sleep 100 & echo $! >> {tmp_path}/pids; wait")

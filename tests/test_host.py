@@ -995,6 +995,7 @@ def test_close_from_inside_of_a_call_is_refused(make_host: Callable[..., fb.Host
     assert host.apply_filter("text", "x") == "x"
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 @only_sync
 def test_ctrl_c_during_a_query_ends_the_dispatch(make_host: Callable[..., fb.Host]) -> None:
     """SQLite drops what its callbacks raise; Ctrl-C passes all the same, and nothing is committed."""
