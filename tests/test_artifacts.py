@@ -314,6 +314,8 @@ def test_what_was_exchanged_meanwhile_stays(tmp_path: Path) -> None:
             keep(tmp_path / "cache")
             artifacts.discard(KEY, opened)
             assert file.exists()
+            artifacts.folder.discard(file.name, None)  # of what was missed when it was looked for
+            assert file.exists()
     assert found(tmp_path / "cache") == CONTENT
 
 

@@ -123,11 +123,13 @@ class PrivateFolder:
         Another that somebody has put in its place meanwhile stays, and so does what can't be removed.
         """
         with suppress(OSError):
-            if wrong is not None:
-                there = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
-                if there.st_ino != os.fstat(wrong.fileno()).st_ino:
-                    return
-            self.unlink(name)
+            there = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            if wrong is None:
+                is_another = _is_ours_alone(there) and bool(there.st_mode & stat.S_IRUSR)
+            else:
+                is_another = there.st_ino != os.fstat(wrong.fileno()).st_ino
+            if not is_another:
+                self.unlink(name)
 
     def files(self, pattern: re.Pattern[str]) -> Iterator[Found]:
         """Yield what has a name of this pattern."""
