@@ -54,6 +54,17 @@ def entries(cache: ArtifactCache) -> list[str]:
     return sorted(each.name for each in cache.path().glob("*.artifact"))
 
 
+def load_two(host: fb.Host) -> None:
+    """Load a module under two slugs, and see that both work."""
+    for slug in ("a", "b"):
+        host.load_bytes(ECHO, manifest(slug))
+    assert host.apply_filter("text", "x") == "x"
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno == logging.WARNING]
+
+
 def refuse_to_compile(*_: object) -> bytes:
     raise AssertionError("this process was to compile")
 
@@ -255,9 +266,7 @@ exec(boot)
     host = make_host(python=script(tmp_path / "python", lacking), cache=None)
     for slug in ("a", "b"):
         host.load_bytes(ECHO, manifest(slug))
-    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
-        "this platform has no limits for cpu_seconds and memory_mb of the compiler"
-    ]
+    assert warnings_in(caplog) == ["this platform has no limits for cpu_seconds and memory_mb of the compiler"]
 
 
 # ── how it ends ──────────────────────────────────────────────────────────────────────────────────
@@ -467,10 +476,8 @@ def test_a_cache_that_cannot_be_used(
     cache.path().mkdir()
     cache.path().chmod(0o777)
     host = make_host(cache=cache)
-    for slug in ("a", "b"):
-        host.load_bytes(ECHO, manifest(slug))
-    assert host.apply_filter("text", "x") == "x"
-    [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    load_two(host)
+    [warning] = warnings_in(caplog)
     assert warning.startswith(f"compiled modules aren't kept: {cache.path()} is open to other users (mode 0777)")
     assert list(cache.path().iterdir()) == []
 
@@ -490,10 +497,8 @@ def test_a_cache_that_is_full(
 
     monkeypatch.setattr(Artifacts, what, full)
     host = make_host(cache=cache)
-    for slug in ("a", "b"):
-        host.load_bytes(ECHO, manifest(slug))
-    assert host.apply_filter("text", "x") == "x"
-    [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    load_two(host)
+    [warning] = warnings_in(caplog)
     assert warning.endswith(f"{cache.path()} can't be written: [Errno 28] No space left on device")
 
 
@@ -525,10 +530,8 @@ def test_a_cache_whose_files_may_not_be_run(
     module = SimpleNamespace(from_file=from_file, from_artifact=_core.Module.from_artifact)
     monkeypatch.setattr(_compiler, "_core", SimpleNamespace(**{**vars(_core), "Module": module}))
     host = make_host(cache=cache)
-    for slug in ("a", "b"):
-        host.load_bytes(ECHO, manifest(slug))
-    assert host.apply_filter("text", "x") == "x"
-    [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    load_two(host)
+    [warning] = warnings_in(caplog)
     assert warning.startswith(
         f"compiled modules are copied, not shared, as {cache.path()} can't be run from: unable to"
     )

@@ -25,7 +25,7 @@ from fuseboard._fork import Forkable, make_anew, watch
 from fuseboard._functions import is_async
 from fuseboard._hooks import Action, Filter, Hook
 from fuseboard._invocation import Invocation
-from fuseboard._limits import MIB, SPEC_OF, Caps, Limit, Limits, ceiling_of
+from fuseboard._limits import MIB, SPEC_OF, Caps, Limit, Limits, ceiling_of, memory_ceiling_bytes
 from fuseboard._loading import Policy
 from fuseboard._nesting import Enclosing, stack_of
 from fuseboard._outcome import Dispatch, Outcome, Skipped, Trapped
@@ -217,7 +217,7 @@ class BaseHost(ABC):
 
 
 def _engine(ceilings: Limits, slots: int) -> _core.Engine:
-    memory_ceiling = ceiling_of(SPEC_OF[Limit.MEMORY], ceilings) * MIB
+    memory_ceiling = memory_ceiling_bytes(ceilings)
     engine = _core.Engine(memory_ceiling, slots)
     if engine.pool_problem:
         _log.warning(

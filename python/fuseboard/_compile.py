@@ -87,10 +87,9 @@ class Reply:
         """Read a reply; raises `ValueError` or `TypeError` where it is none."""
         reply = cls(**json.loads(text))
         texts = (reply.end, *reply.problems, *reply.lacking)
-        numbers = (reply.cpu_seconds, reply.peak_mb)
         if reply.end not in get_args(End) or not all(isinstance(each, str) for each in texts):
             raise ValueError(reply.end)
-        return replace(reply, cpu_seconds=float(numbers[0]), peak_mb=float(numbers[1]))
+        return replace(reply, cpu_seconds=float(reply.cpu_seconds), peak_mb=float(reply.peak_mb))
 
 
 def make(order: Order, wasm: bytes, artifact: int) -> Reply:

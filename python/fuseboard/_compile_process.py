@@ -37,6 +37,9 @@ _SHOWN_CHARACTERS: Final = 500
 _FIRST_DESCRIPTOR: Final = 3
 _PASSED_VARIABLES: Final = frozenset({"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH"})
 """Some interpreters are found, and find their own library, by these."""
+_ADVICE: Final = (
+    "pass python= of an interpreter that can compile modules, or compile='inline' to compile in this process"
+)
 _BOOT: Final = """
 import sys, types
 package = types.ModuleType("fuseboard")
@@ -157,11 +160,6 @@ def _passed(stack: ExitStack, descriptor: int | None) -> int | None:
     copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
     stack.callback(os.close, copy)
     return copy
-
-
-_ADVICE: Final = (
-    "pass python= of an interpreter that can compile modules, or compile='inline' to compile in this process"
-)
 
 
 def _watched(process: subprocess.Popen[bytes], seconds: float, told: Callable[[float], object]) -> bool:

@@ -63,6 +63,7 @@ class Compiler:
         self._limits = limits or CompileLimits()
         self._cache = cache
         self._python = None if python is None else _lasting(os.fspath(python))
+        self._circumstances = _circumstances(engine)
         self._locks: set[int] = set()
         self._files: WeakSet[IO[bytes]] = WeakSet()
         self._said: set[str] = set()
@@ -98,11 +99,8 @@ class Compiler:
     # ── the cache ────────────────────────────────────────────────────────────────────────────────
 
     def _key(self, wasm: bytes) -> str:
-        """Return the name of all that an artifact depends on: the scan too, as what is found isn't scanned again."""
-        key = hashlib.sha256(hashlib.sha256(wasm).digest())
-        for each in (self.engine.fingerprint, self.engine.memory_ceiling_bytes, _core.VERSION, _core.BOUNDS):
-            key.update(repr(each).encode())
-        return key.hexdigest()
+        """Return the name of all that an artifact depends on."""
+        return hashlib.sha256(self._circumstances + hashlib.sha256(wasm).digest()).hexdigest()
 
     def _opened(self, stack: ExitStack) -> Artifacts | None:
         if self._cache is None:
@@ -226,6 +224,12 @@ class Compiler:
         if what not in self._said:
             self._said.add(what)
             _log.warning("%s", what)
+
+
+def _circumstances(engine: _core.Engine) -> bytes:
+    """Return what an artifact depends on beside the module: the scan too, as what is found isn't scanned again."""
+    all_of_them = (engine.fingerprint, engine.memory_ceiling_bytes, _core.VERSION, _core.BOUNDS)
+    return hashlib.sha256(repr(all_of_them).encode()).digest()
 
 
 def _lasting(python: str) -> str:

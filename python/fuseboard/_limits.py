@@ -129,6 +129,12 @@ def ceiling_of(spec: LimitSpec, ceilings: Limits) -> int:
     return spec.ceiling if said is None else said
 
 
+def memory_ceiling_bytes(ceilings: Limits) -> int:
+    """Return the most memory that an instance can have under the operator's ceilings."""
+    spec = SPEC_OF[Limit.MEMORY]
+    return ceiling_of(spec, ceilings) * spec.scale
+
+
 def effective(requested: Limits, ceilings: Limits) -> tuple[int, ...]:
     """Return each limit's value in its meter's unit, in the order of `LIMITS`.
 

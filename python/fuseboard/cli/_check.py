@@ -22,7 +22,7 @@ from fuseboard._compiler import Compiler
 from fuseboard._errors import LoadError, ManifestError, UsageError
 from fuseboard._grants import AS_REQUESTED
 from fuseboard._hostcalls import HOST_CALLS, BackendKind
-from fuseboard._limits import LIMITS, Caps, Limit, Limits, effective
+from fuseboard._limits import LIMITS, Caps, Limits, effective, memory_ceiling_bytes
 from fuseboard._loading import Policy, Terms, examine, from_folder, requests_of
 from fuseboard._manifest import Manifest
 from fuseboard.cli._application import host_at
@@ -87,11 +87,9 @@ def _checked(folder: Path, policy: Policy) -> _Checked:
 
 
 def _any_application() -> Policy:
-    memory = LIMITS[[spec.limit for spec in LIMITS].index(Limit.MEMORY)]
-    engine = _core.Engine(memory.ceiling * memory.scale, 1)
-    return Policy(
-        Compiler(engine), Limits(), Caps(), hooks=None, functions=None, served=frozenset(get_args(BackendKind))
-    )
+    limits = Limits()
+    compiler = Compiler(_core.Engine(memory_ceiling_bytes(limits), 1))
+    return Policy(compiler, limits, Caps(), hooks=None, functions=None, served=frozenset(get_args(BackendKind)))
 
 
 # ── the facts ────────────────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fuseboard import _core
-from fuseboard._limits import SPEC_OF, Caps, Limit, Limits
+from fuseboard._limits import Caps, Limits, memory_ceiling_bytes
 from fuseboard._manifest import manifest_path, read_manifest
 from fuseboard.cli._terminal import CannotRun, facts, json_option, lines, names, output, plain, print_json, say
 
@@ -103,7 +103,7 @@ def _content(file: Path) -> bytes:
 def _data(file: Path, wasm: bytes, functions: int | None) -> dict[str, Any]:
     if len(wasm) > Caps().module_bytes:
         return _too_large(file, wasm)
-    seen = _core.inspect(wasm, _memory_ceiling())
+    seen = _core.inspect(wasm, memory_ceiling_bytes(Limits()))
     own = sorted(seen.functions, key=lambda function: (-function[2], function[0]))
     return {
         "file": str(file),
@@ -125,11 +125,6 @@ def _too_large(file: Path, wasm: bytes) -> dict[str, Any]:
     kind = _core.inspect(wasm[:_KIND_BYTES], 0).kind
     about = {"file": str(file), "kind": kind, "bytes": size, "sha256": None}
     return {**about, "ok": False, "problems": [problem], "module": None, "functions": [], "figures": []}
-
-
-def _memory_ceiling() -> int:
-    memory = SPEC_OF[Limit.MEMORY]
-    return memory.ceiling * memory.scale
 
 
 def _module_data(seen: _core.Inspection) -> dict[str, Any]:
