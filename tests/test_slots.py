@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dis
 import queue
 import sys
@@ -10,7 +11,9 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
+from subprocess import PIPE, Popen
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
@@ -532,12 +535,25 @@ BYSTANDERS: Final = 20
 PATIENT_MS: Final = 15_000
 
 
+SLEEPER: Final = """
+import select, sys, time
+print("ready", flush=True)
+latest, ends = 0.0, False
+while not ends:
+    began = time.monotonic()
+    ends = bool(select.select([sys.stdin], [], [], 0.002)[0])
+    latest = max(latest, time.monotonic() - began - 0.002)
+print(latest * 1e3)
+"""
+
+
 class Crowd:
     """What became of many requests: every other one has little time, the rest have all that they need.
 
     Late is who returns after its deadline: 20 ms must do at the 99th percentile, and the longest may take 200. What
-    the machine does meanwhile isn't the host's fault: threads may be later by as much as bystanders are, who wait as
-    long without a host; of a task's time, what others took of its thread's processor isn't counted.
+    the machine does meanwhile isn't the host's fault: all may be later by as much as bystanders are, who wait as long
+    without a host: threads beside the others; tasks before them, as many as are in a hurry; and, beside the tasks, a
+    process that only sleeps. Of a task's time, what others took of its thread's processor isn't counted.
     """
 
     def __init__(self, hurried_ms: float, clock: Callable[[], float]) -> None:
@@ -570,6 +586,24 @@ class Crowd:
         began = self._clock()
         threading.Event().wait(self._hurried_ms / 1e3)
         self._bystanders_ms.append((self._clock() - began) * 1e3 - self._hurried_ms)
+
+    async def stand_by_in_a_task(self) -> None:
+        """Do as `stand_by`, as a task that may take no longer."""
+        began = self._clock()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._hurried_ms / 1e3):
+                await asyncio.Event().wait()
+        self._bystanders_ms.append((self._clock() - began) * 1e3 - self._hurried_ms)
+
+    @contextmanager
+    def beside_a_process(self) -> Iterator[None]:
+        """Have a process of its own sleep meanwhile, again and again: it is late when the machine stands still."""
+        with Popen([sys.executable, "-c", SLEEPER], stdin=PIPE, stdout=PIPE, text=True) as sleeper:
+            assert sleeper.stdout is not None
+            sleeper.stdout.readline()
+            yield
+            latest, _ = sleeper.communicate("\n")
+        self._bystanders_ms.append(float(latest))
 
     def is_in_time(self) -> bool:
         late, spare = sorted(self._late_ms), max(self._bystanders_ms)
@@ -649,6 +683,17 @@ async def with_tasks(tasks: int, monkeypatch: pytest.MonkeyPatch) -> Crowd:
 
     crowd = Crowd(400, lambda: time.monotonic() - _stolen_seconds())
 
+    await asyncio.gather(*(crowd.stand_by_in_a_task() for _ in range(tasks // 2)))
+    with crowd.beside_a_process():
+        await dispatch_all(crowd, tasks, wait, monkeypatch)
+    return crowd
+
+
+async def dispatch_all(
+    crowd: Crowd, tasks: int, wait: fb.HostFunction[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dispatch as many times at once, in a host with this function."""
+
     async def request(number: int) -> None:
         note = crowd.request(number)
         note(await host.dispatch(TEXT, "x", **crowd.about(number)))
@@ -665,7 +710,6 @@ async def with_tasks(tasks: int, monkeypatch: pytest.MonkeyPatch) -> Crowd:
         await asyncio.gather(*requests)
         assert (host._services.slots.held, host._services.slots.waiting) == (0, 0)
     crowd.check(served)
-    return crowd
 
 
 def test_two_hundred_threads_on_sixteen_slots(monkeypatch: pytest.MonkeyPatch) -> None:
