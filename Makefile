@@ -9,13 +9,13 @@ RUST := Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) $(wildcard crates/
 PACKAGE := pyproject.toml $(wildcard python/fuseboard/*.py* python/fuseboard/*/*.py)
 CHECKED := python tests tools examples benchmarks
 
-.PHONY: run test check wheel bench guard fuzz soak format clean prerequisites prerequisites-of-tests
+.PHONY: run test check wheel bench guard fuzz soak format clean prerequisites prerequisites-of-tests servers
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed  ## set everything up and show the main job
 	@$(BIN)/python examples/cms/main.py
 
-test: prerequisites-of-tests check $(VENV)/installed $(PEERS)/installed  ## set everything up, check and test
+test: prerequisites-of-tests servers check $(VENV)/installed $(PEERS)/installed  ## set everything up, check and test
 	@echo "→ Rust tests"
 	@cargo test --release --locked --quiet --package fuseboard-core --package fuseboard-fuzz
 	@cargo build --release --locked --quiet --package fuseboard-fuzz --bin smith  # random modules for the hostile corpus
@@ -62,6 +62,9 @@ clean:  ## remove what was built here; the compiled engine stays in the user's c
 
 prerequisites:
 	@sh tools/prerequisites.sh $(PYTHON)
+
+servers:
+	@sh tools/servers.sh
 
 prerequisites-of-tests:
 	@sh tools/prerequisites.sh $(PYTHON) test

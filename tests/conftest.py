@@ -13,6 +13,9 @@ import wasmtime
 import fuseboard as fb
 from drivers import DRIVERS, blocked
 from fuseboard._artifacts import FOLDER_VARIABLE
+from servers import postgres_server, redis_server
+
+__all__ = ["postgres_server", "redis_server"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +37,7 @@ SIGNATURES = {
     "host_db_exec": "(param i32 i32 i32 i32) (result i32)",
     "host_kv_get": "(param i32 i32) (result i32)",
     "host_kv_set": "(param i32 i32 i32 i32) (result i32)",
+    "host_kv_set_for": "(param i32 i32 i32 i32 i64) (result i32)",
     "host_kv_delete": "(param i32 i32) (result i32)",
     "host_kv_increment": "(param i32 i32 i64) (result i32)",
     "host_call": "(param i32 i32 i32 i32) (result i32)",
