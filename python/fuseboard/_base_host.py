@@ -33,7 +33,7 @@ from fuseboard._registry import Registry
 from fuseboard._running import RunningCalls
 from fuseboard._sessions import Services
 from fuseboard._slots import RESERVE, Slots
-from fuseboard.backends import Backends
+from fuseboard.backends import Backends, Preparable
 
 if TYPE_CHECKING:
     from fuseboard._effects import Flow
@@ -193,8 +193,17 @@ class BaseHost(ABC):
     # ── loading ──────────────────────────────────────────────────────────────────────────────────
 
     def _policy(self, hooks: Mapping[str, Hook]) -> Policy:
-        served = frozenset(self._services.backends)
-        return Policy(self._compiler, self._ceilings, self._caps, hooks, self._functions, served, self._max_concurrency)
+        backends = self._services.backends
+        return Policy(
+            compiler=self._compiler,
+            ceilings=self._ceilings,
+            caps=self._caps,
+            hooks=hooks,
+            functions=self._functions,
+            served=frozenset(backends),
+            max_concurrency=self._max_concurrency,
+            prepare=database.prepare if isinstance(database := backends.get("db"), Preparable) else None,
+        )
 
     def _plugin_changed(self, slug: str) -> None:
         self._services.breakers.forget(slug)

@@ -298,7 +298,8 @@ class Invocation:
 
     def _identity(self) -> Identity:
         plugin, request = self._plugin, self._request
-        return Identity(plugin.slug, self._subscriber.hook.name, request.scope, request.request_id, plugin.grants)
+        hook = self._subscriber.hook.name
+        return Identity(plugin.slug, hook, request.scope, request.request_id, plugin.grants, plugin.version)
 
     def _elapsed_ms(self) -> float:
         return (self._services.clock() - self._started) * 1e3

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypedDict, Unpack
@@ -19,7 +19,7 @@ import msgspec
 
 from fuseboard import _core
 from fuseboard._compiler import Compiler
-from fuseboard._errors import LoadError, ManifestError, ModuleError, ModuleRefused, UsageError, near_miss
+from fuseboard._errors import BackendError, LoadError, ManifestError, ModuleError, ModuleRefused, UsageError, near_miss
 from fuseboard._function_sessions import Functions
 from fuseboard._grants import AS_REQUESTED, CAPABILITIES, Grants, uncovered
 from fuseboard._hooks import Hook
@@ -32,6 +32,7 @@ from fuseboard._manifest import (
     parse_manifest,
     read_manifest,
 )
+from fuseboard._migrations import MIGRATIONS_FOLDER, Migration, read_migrations
 from fuseboard._plugin import Plugin, Subscriber
 from fuseboard._settings import plain_settings, settings_problems
 
@@ -48,6 +49,7 @@ class Policy:
         functions: the application's functions, or `None` where any will do.
         served: the kinds of host call that there is a backend for.
         max_concurrency: how many invocations of a plugin run at once unless the operator says otherwise.
+        prepare: tells the database of a plugin and its migrations, where it wants to be told.
     """
 
     compiler: Compiler
@@ -57,6 +59,7 @@ class Policy:
     functions: Functions | None
     served: frozenset[BackendKind]
     max_concurrency: int = 1
+    prepare: Callable[[str, tuple[Migration, ...]], None] | None = None
 
 
 class TermsArguments(TypedDict, total=False):
@@ -135,6 +138,7 @@ class Candidate:
 
     Attributes:
         folder: where its files are read, without links: one that is moved meanwhile mixes no two versions.
+        migrations: the SQL that makes its tables, in order.
     """
 
     manifest: Manifest | None
@@ -142,6 +146,7 @@ class Candidate:
     path: str | None
     wasm: bytes | None = None
     folder: Path | None = None
+    migrations: tuple[Migration, ...] = ()
 
 
 def from_folder(path: Path, ceilings: Limits) -> Candidate:
@@ -149,7 +154,12 @@ def from_folder(path: Path, ceilings: Limits) -> Candidate:
     shown = manifest_path(path)
     folder = Path(os.path.realpath(shown.parent))
     manifest, problems = read_manifest(shown, ceilings=ceilings, folder=folder)
-    return Candidate(manifest, list(problems), str(shown), folder=folder)
+    migrations, findings = read_migrations(folder)
+    if manifest is not None and migrations and manifest.capabilities.db is None:
+        findings = [(MIGRATIONS_FOLDER, f"are there, but the manifest doesn't request db under {CAPABILITIES}")]
+    slug = None if manifest is None else manifest.slug
+    unreadable = (LoadError(what, slug=slug, path=str(shown.parent / where)) for where, what in findings)
+    return Candidate(manifest, [*problems, *unreadable], str(shown), folder=folder, migrations=migrations)
 
 
 def from_bytes(wasm: bytes | bytearray | memoryview, manifest: Mapping[str, Any], ceilings: Limits) -> Candidate:
@@ -177,9 +187,21 @@ def load(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[Plugin, tu
     if candidate.manifest is None or module is None or problems:
         _refuse(problems)
     try:
-        return _installed(candidate, candidate.manifest, module, policy, terms)
+        installed = _installed(candidate, candidate.manifest, module, policy, terms)
     except ModuleRefused as refused:
         raise ModuleError("; ".join(refused.args[0]), slug=candidate.manifest.slug, path=candidate.path) from None
+    _prepare(candidate, candidate.manifest, policy)
+    return installed
+
+
+def _prepare(candidate: Candidate, manifest: Manifest, policy: Policy) -> None:
+    if policy.prepare is None or manifest.capabilities.db is None:
+        return
+    try:
+        policy.prepare(manifest.slug, candidate.migrations)
+    except BackendError as error:
+        problem = f"its database can't be prepared: {error.reason}"
+        raise LoadError(problem, slug=manifest.slug, path=candidate.path) from error
 
 
 def _refuse(problems: list[LoadError]) -> NoReturn:
@@ -197,7 +219,7 @@ def examine(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[_core.M
     manifest = candidate.manifest
     if manifest is None:
         return None, candidate.problems
-    problems: list[LoadError] = list(_policy_problems(candidate, manifest, policy, terms))
+    problems: list[LoadError] = [*candidate.problems, *_policy_problems(candidate, manifest, policy, terms)]
     try:
         module = _compiled(candidate, manifest, policy)
     except ModuleError as error:

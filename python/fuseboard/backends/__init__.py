@@ -15,13 +15,14 @@ Rules:
   before it has ended.
 * A backend that has `after_fork_in_child()` has it called in forked children, to get new locks and connections without
   touching the inherited ones.
+* A database that has `prepare(...)` is told each plugin that requests it, with its migrations, before that is loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -46,6 +47,7 @@ from fuseboard._hostcalls import (
     KvSet,
     KvValue,
 )
+from fuseboard._migrations import Migration
 
 __all__ = [
     "Answer",
@@ -71,6 +73,8 @@ __all__ = [
     "KvNumber",
     "KvSet",
     "KvValue",
+    "Migration",
+    "Preparable",
     "Session",
 ]
 
@@ -84,6 +88,7 @@ class Identity(msgspec.Struct, frozen=True):
         scope: the tenant, or `None`.
         request_id: the request's id, sent along and logged.
         grants: what the plugin may do, e.g. `grants.db` is `"read"` or `"write"`.
+        version: the plugin's version.
     """
 
     plugin: str
@@ -91,9 +96,10 @@ class Identity(msgspec.Struct, frozen=True):
     scope: str | None
     request_id: str
     grants: Grants
+    version: str = ""
 
     def names(self) -> dict[str, Any]:
-        """Return all but the grants, by name: what log records carry, and what a guest reads of its call."""
+        """Return what it is about, by name: what log records carry, and what a guest reads of its call."""
         return {"plugin": self.plugin, "hook": self.hook, "request_id": self.request_id, "scope": self.scope}
 
 
@@ -127,6 +133,22 @@ class Backend(Protocol):
 
     def session(self, identity: Identity) -> Session:
         """Return a session for one invocation, without I/O."""
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """A database backend, of either kind of host, that gets ready for a plugin's migrations."""
+
+    def prepare(self, plugin: str, migrations: tuple[Migration, ...]) -> None:
+        """Apply a plugin's migrations, or see that they are applied. May do I/O: it runs on the thread that loads.
+
+        Args:
+            plugin: the plugin's slug.
+            migrations: all of them in order; none for a plugin loaded from bytes.
+
+        Raises:
+            BackendError: the plugin can't be loaded; the reason becomes a `LoadError`.
+        """
 
 
 class AsyncSession(Protocol):
