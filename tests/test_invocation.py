@@ -30,7 +30,7 @@ from fuseboard._dispatch import dispatch
 from fuseboard._drivers import drive
 from fuseboard._effects import Ask, Commit, Continue, Rollback
 from fuseboard._errors import BackendError, BackendTimeout
-from fuseboard._hostcalls import HOST_CALLS
+from fuseboard._hostcalls import HOST_CALLS, HostCall
 from fuseboard._invocation import Invocation, Request
 from fuseboard._plugin import Plugin, Subscriber
 from fuseboard._serving import MAX_REDIRECTS
@@ -301,10 +301,11 @@ QUERY = Suspended("host_db_query", (b"SELECT $1", b"[1]"))
 EXEC = Suspended("host_db_exec", (b"DELETE FROM t", b""))
 GET = Suspended("host_kv_get", (b"key",))
 SET = Suspended("host_kv_set", (b"key", b"value"))
+SET_FOR = Suspended("host_kv_set_for", (b"key", b"value"), 60)
 DELETE = Suspended("host_kv_delete", (b"key",))
 INCREMENT = Suspended("host_kv_increment", (b"key",), 5)
 MAIL = Suspended("host_call", (b"mail.send", b'{"to":"x"}'))
-EVERY_CALL = [http(), QUERY, EXEC, GET, SET, DELETE, INCREMENT, MAIL]
+EVERY_CALL = [http(), QUERY, EXEC, GET, SET, SET_FOR, DELETE, INCREMENT, MAIL]
 every_call = pytest.mark.parametrize("call", EVERY_CALL, ids=lambda call: call.call)
 
 
@@ -473,6 +474,7 @@ TRIPS: list[tuple[str, Suspended, int]] = [
     ("db_queries", QUERY, 4),
     ("db_queries", EXEC, 4),
     ("kv_write_bytes", Suspended("host_kv_set", (b"k" * 5, b"v" * 20)), 4),
+    ("kv_write_bytes", Suspended("host_kv_set_for", (b"k" * 5, b"v" * 20), 60), 4),
     ("kv_write_bytes", Suspended("host_kv_delete", (b"k" * 50,)), 2),
     ("kv_write_bytes", Suspended("host_kv_increment", (b"k" * 12,), 1), 5),
     ("functions.mail.send", MAIL, 1),
@@ -498,6 +500,28 @@ def test_one_call_that_does_not_fit_opens_no_session(stage: Stage) -> None:
     trap = stage.trap(Suspended("host_kv_set", (b"key", b"v" * 98)))
     assert (trap.limit, trap.meters["kv_write_bytes"].used) == ("kv_write_bytes", 0)
     assert stage.journal == [("resume",), ("trip", "kv_write_bytes")]
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (Suspended("host_db_query", (b"SELECT $1", b'[{"base64":"AP8="}]')), {"parameters": (b"\x00\xff",)}),
+        (Suspended("host_kv_set", (b"k", b"v")), {"key": b"k", "value": b"v", "seconds": None}),
+        (Suspended("host_kv_set_for", (b"k", b"v"), 60), {"key": b"k", "value": b"v", "seconds": 60}),
+    ],
+)
+def test_what_a_guest_asks_for_reaches_the_backend(stage: Stage, call: Suspended, expected: dict[str, Any]) -> None:
+    """Parameters of bytes, written `{"base64": ...}`, and a key's expiry."""
+    backend = stage.backends[HOST_CALLS[call.call].kind]
+    asked, answered = [], backend.answered
+
+    def noting(call: HostCall) -> Any:
+        asked.append(call)
+        return answered(call)
+
+    backend.answered = noting
+    assert isinstance(stage.run(call, Completed()), fb.Completed)
+    assert [{name: getattr(one, name) for name in expected} for one in asked] == [expected]
 
 
 def test_reading_keys_is_free(stage: Stage) -> None:
@@ -534,6 +558,7 @@ def test_a_good_answer_reaches_the_guest(stage: Stage, call: Suspended) -> None:
             "host_db_exec": [(0, {"rows_changed": 1}, b"")],
             "host_kv_get": [(0, {}, b"value")],
             "host_kv_set": [(0, {}, b"")],
+            "host_kv_set_for": [(0, {}, b"")],
             "host_kv_delete": [(0, {}, b"")],
             "host_kv_increment": [(0, {}, b"7")],
             "host_call": [(0, {}, b"true")],
@@ -623,8 +648,14 @@ MALFORMED: list[tuple[Suspended, str]] = [
     (Suspended("host_db_query", (b"SELECT 1", b"[1,[2]]")), r"parameter \$2 must be null, a boolean"),
     (Suspended("host_db_query", (b"SELECT 1", b'[{"a":1}]')), r"parameter \$1 must be"),
     (Suspended("host_db_exec", (b"SELECT 1", b"[9223372036854775808]")), r"parameter \$1 doesn't fit 64 bits"),
+    (Suspended("host_db_exec", (b"SELECT 1", b'[{"base64":"a"}]')), r"parameter \$1 is not base64"),
+    (Suspended("host_db_exec", (b"SELECT 1", b'[{"base64":1}]')), r"parameter \$1 must be"),
+    (Suspended("host_db_exec", (b"SELECT 1", b'[{"base64":"","b":1}]')), r"parameter \$1 must be"),
     (Suspended("host_kv_get", (b"",)), "the key is empty"),
     (Suspended("host_kv_set", (b"", b"v")), "the key is empty"),
+    (Suspended("host_kv_set_for", (b"", b"v"), 1), "the key is empty"),
+    (Suspended("host_kv_set_for", (b"k", b"v"), 0), "seconds must be from 1 to 315360000, not 0"),
+    (Suspended("host_kv_set_for", (b"k", b"v"), 315_360_001), "seconds must be from 1 to 315360000"),
     (Suspended("host_kv_delete", (b"",)), "the key is empty"),
     (Suspended("host_kv_increment", (b"",), 1), "the key is empty"),
     (Suspended("host_call", (b"mail\xff", b"{}")), "the function's name is not UTF-8"),

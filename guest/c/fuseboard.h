@@ -107,6 +107,10 @@ FB_IMPORT(host_kv_get) int32_t fb_kv_get(const void *key, uint32_t key_length);
 FB_IMPORT(host_kv_set)
 int32_t fb_kv_set(const void *key, uint32_t key_length, const void *value, uint32_t value_length);
 
+/* Writes a key that is gone after so many seconds, 1 to 315,360,000: ten years. */
+FB_IMPORT(host_kv_set_for)
+int32_t fb_kv_set_for(const void *key, uint32_t key_length, const void *value, uint32_t value_length, int64_t seconds);
+
 FB_IMPORT(host_kv_delete) int32_t fb_kv_delete(const void *key, uint32_t key_length);
 
 /* Adds to the number kept under a key, as one step. The reply's body is the new number as decimal text. */

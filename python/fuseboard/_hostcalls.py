@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from enum import IntEnum
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
@@ -20,7 +21,7 @@ from fuseboard._limits import Limit
 from fuseboard._urls import Url, parse_url
 
 BackendKind = Literal["http", "db", "kv", "functions"]
-Scalar = None | bool | int | float | str
+Scalar = None | bool | int | float | str | bytes
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
@@ -31,6 +32,7 @@ _HOSTS_OWN_HEADERS: Final = frozenset({
 })  # fmt: skip
 _MAX_REASON: Final = 1024
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
+MAX_EXPIRY_SECONDS: Final = 315_360_000
 _BODY_HEADERS: Final = frozenset({"content-encoding", "content-language", "content-type"})
 
 
@@ -243,12 +245,15 @@ class _DbCall(_Call, frozen=True):
 
     @classmethod
     def parse(cls, parts: tuple[bytes, ...], number: int) -> Self:  # noqa: ARG003  one signature in the table
-        """Read the SQL text and the JSON array of `$1...` parameters; no bytes are no parameters."""
+        """Read the SQL text and the JSON array of `$1...` parameters; no bytes are no parameters.
+
+        Bytes are written `{"base64": "..."}`.
+        """
         sql = _text(parts[0], "the SQL")
         if not sql.strip():
             raise BadRequestError("the SQL is empty")
         parameters = _decoded(parts[1] or b"[]", tuple[Any, ...], "the parameters")
-        return cls(sql, tuple(_scalar(place, value) for place, value in enumerate(parameters, 1)))
+        return cls(sql, tuple(_parameter(place, value) for place, value in enumerate(parameters, 1)))
 
 
 class DbQuery(_DbCall, frozen=True):
@@ -296,12 +301,17 @@ class KvDelete(_KvCall, frozen=True):
 
 
 class KvSet(_KvCall, frozen=True):
-    """Write a key."""
+    """Write a key; one that had an expiry has none any more.
+
+    Attributes:
+        seconds: how long it is kept from now on, 1 to 315,360,000 (ten years), or `None`: until it is deleted.
+    """
 
     limit: ClassVar[str | None] = Limit.KV_WRITE_BYTES
     answered_by: ClassVar[type[Answer]] = KvDone
 
     value: bytes
+    seconds: int | None = None
 
     @classmethod
     def parse(cls, parts: tuple[bytes, ...], number: int) -> Self:  # noqa: ARG003  one signature in the table
@@ -313,8 +323,22 @@ class KvSet(_KvCall, frozen=True):
         return len(self.key) + len(self.value)
 
 
+class KvSetFor(KvSet, frozen=True):
+    """How a guest asks for a `KvSet` with an expiry."""
+
+    @classmethod
+    def parse(cls, parts: tuple[bytes, ...], number: int) -> Self:
+        """Read key, value and seconds."""
+        if not 1 <= number <= MAX_EXPIRY_SECONDS:
+            raise BadRequestError(f"seconds must be from 1 to {MAX_EXPIRY_SECONDS}, not {number}")
+        return cls(_key(parts[0]), parts[1], number)
+
+
 class KvIncrement(_KvCall, frozen=True):
-    """Add to a number kept as decimal text; a key that isn't there counts as 0. Atomic across invocations."""
+    """Add to a number kept as decimal text; a key that isn't there counts as 0. Atomic across invocations.
+
+    The key keeps its expiry.
+    """
 
     limit: ClassVar[str | None] = Limit.KV_WRITE_BYTES
     answered_by: ClassVar[type[Answer]] = KvNumber
@@ -363,6 +387,7 @@ HOST_CALLS: Final[dict[str, type[HostCall]]] = {
     "host_db_exec": DbExec,
     "host_kv_get": KvGet,
     "host_kv_set": KvSet,
+    "host_kv_set_for": KvSetFor,
     "host_kv_delete": KvDelete,
     "host_kv_increment": KvIncrement,
     "host_call": FunctionCall,
@@ -413,9 +438,18 @@ def _check_header(name: str, value: str) -> None:
         raise BadRequestError(f"header {name!r} has a value with control or non-Latin-1 characters, or over 8 KiB")
 
 
-def _scalar(place: int, value: object) -> Scalar:
+def _parameter(place: int, value: object) -> Scalar:
+    if isinstance(value, dict) and value.keys() == {"base64"} and isinstance(value["base64"], str):
+        return _from_base64(place, value["base64"])
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise BadRequestError(f"parameter ${place} doesn't fit 64 bits")
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise BadRequestError(f"parameter ${place} must be null, a boolean, a number or a string")
+    raise BadRequestError(f'parameter ${place} must be null, a boolean, a number, a string or {{"base64": text}}')
+
+
+def _from_base64(place: int, text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise BadRequestError(f"parameter ${place} is not base64") from None

@@ -23,19 +23,20 @@ use crate::trap::{Cause, Ended};
 pub const IMPORT_MODULE: &str = "fuseboard";
 
 /// The imports that are answered by the host, and how many byte arguments each has.
-pub const HOST_CALLS: [(&str, usize); 8] = [
+pub const HOST_CALLS: [(&str, usize); 9] = [
     ("host_http_request", 2),
     ("host_db_query", 2),
     ("host_db_exec", 2),
     ("host_kv_get", 1),
     ("host_kv_set", 2),
+    ("host_kv_set_for", 2),
     ("host_kv_delete", 1),
     ("host_kv_increment", 1),
     ("host_call", 2),
 ];
 
 /// The names of all imports.
-pub const IMPORTS: [&str; 14] = [
+pub const IMPORTS: [&str; 15] = [
     "buffer_length",
     "buffer_read",
     "output_write",
@@ -47,6 +48,7 @@ pub const IMPORTS: [&str; 14] = [
     "host_db_exec",
     "host_kv_get",
     "host_kv_set",
+    "host_kv_set_for",
     "host_kv_delete",
     "host_kv_increment",
     "host_call",
@@ -106,6 +108,14 @@ fn link_host_calls(linker: &mut Linker<Guest>) -> wt::Result<()> {
             Box::new(host_call(caller, import, [Range::new("key", pointer, length)], 0))
         })?;
     }
+    let import = "host_kv_set_for";
+    linker.func_wrap_async(
+        IMPORT_MODULE,
+        import,
+        move |caller, (a, b, c, d, seconds): (i32, i32, i32, i32, i64)| {
+            Box::new(host_call(caller, import, two("key", "value", (a, b, c, d)), seconds))
+        },
+    )?;
     let import = "host_kv_increment";
     linker.func_wrap_async(IMPORT_MODULE, import, move |caller, (pointer, length, by): (i32, i32, i64)| {
         Box::new(host_call(caller, import, [Range::new("key", pointer, length)], by))

@@ -13,6 +13,7 @@
   (import "fuseboard" "host_db_exec" (func $db_exec (param i32 i32 i32 i32) (result i32)))
   (import "fuseboard" "host_kv_get" (func $kv_get (param i32 i32) (result i32)))
   (import "fuseboard" "host_kv_set" (func $kv_set (param i32 i32 i32 i32) (result i32)))
+  (import "fuseboard" "host_kv_set_for" (func $kv_set_for (param i32 i32 i32 i32 i64) (result i32)))
   (import "fuseboard" "host_kv_delete" (func $kv_delete (param i32 i32) (result i32)))
   (import "fuseboard" "host_kv_increment" (func $kv_increment (param i32 i32 i64) (result i32)))
   (import "fuseboard" "host_call" (func $call (param i32 i32 i32 i32) (result i32)))
@@ -31,9 +32,9 @@
 
   (func $act (param $operation i32) (param $a i32) (param $b i32) (param $c i32) (param $d i32) (param $wide i64)
     (result i64)
-    (block $15 (block $14 (block $13 (block $12 (block $11 (block $10 (block $9 (block $8
+    (block $16 (block $15 (block $14 (block $13 (block $12 (block $11 (block $10 (block $9 (block $8
     (block $7 (block $6 (block $5 (block $4 (block $3 (block $2 (block $1 (block $0
-      (br_table $0 $1 $2 $3 $4 $5 $6 $7 $8 $9 $10 $11 $12 $13 $14 $15 (local.get $operation)))
+      (br_table $0 $1 $2 $3 $4 $5 $6 $7 $8 $9 $10 $11 $12 $13 $14 $15 $16 (local.get $operation)))
     (return (i64.extend_i32_s (call $buffer_length (local.get $a)))))
     (return (i64.extend_i32_s (call $buffer_read (local.get $a) (local.get $b) (local.get $c) (local.get $d)))))
     (call $output_write (local.get $a) (local.get $b)) (return (i64.const 0)))
@@ -48,6 +49,8 @@
     (return (i64.extend_i32_s (call $db_exec (local.get $a) (local.get $b) (local.get $c) (local.get $d)))))
     (return (i64.extend_i32_s (call $kv_get (local.get $a) (local.get $b)))))
     (return (i64.extend_i32_s (call $kv_set (local.get $a) (local.get $b) (local.get $c) (local.get $d)))))
+    (return (i64.extend_i32_s (call $kv_set_for
+      (local.get $a) (local.get $b) (local.get $c) (local.get $d) (local.get $wide)))))
     (return (i64.extend_i32_s (call $kv_delete (local.get $a) (local.get $b)))))
     (return (i64.extend_i32_s (call $kv_increment (local.get $a) (local.get $b) (local.get $wide)))))
     (return (i64.extend_i32_s (call $call (local.get $a) (local.get $b) (local.get $c) (local.get $d)))))

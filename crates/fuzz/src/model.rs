@@ -28,6 +28,7 @@ const PARTS: [[&str; 2]; HOST_CALLS.len()] = [
     ["sql", "params"],
     ["key", ""],
     ["key", "value"],
+    ["key", "value"],
     ["key", ""],
     ["key", ""],
     ["name", "body"],
@@ -140,10 +141,9 @@ impl Model {
             5 => self.meter(a),
             METER_AT_MOST => Ok(1),
             operation => {
-                let number = if HOST_CALLS[(operation - FIRST_HOST_CALL) as usize].0 == "host_kv_increment" {
-                    record.wide
-                } else {
-                    0
+                let number = match HOST_CALLS[(operation - FIRST_HOST_CALL) as usize].0 {
+                    "host_kv_set_for" | "host_kv_increment" => record.wide,
+                    _ => 0,
                 };
                 self.ask((operation - FIRST_HOST_CALL) as usize, [[a, b], [c, d]], number)
             }

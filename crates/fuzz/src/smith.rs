@@ -46,6 +46,7 @@ const ABI: &str = r#"(module
   (import "fuseboard" "meter_remaining" (func (param i32) (result i64)))
   (import "fuseboard" "host_http_request" (func (param i32 i32 i32 i32) (result i32)))
   (import "fuseboard" "host_kv_get" (func (param i32 i32) (result i32)))
+  (import "fuseboard" "host_kv_set_for" (func (param i32 i32 i32 i32 i64) (result i32)))
   (import "fuseboard" "host_kv_increment" (func (param i32 i32 i64) (result i32)))
   (import "fuseboard" "host_call" (func (param i32 i32 i32 i32) (result i32))))"#;
 

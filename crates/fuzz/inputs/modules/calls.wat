@@ -8,6 +8,7 @@
   (import "fuseboard" "host_db_exec" (func (param i32 i32 i32 i32) (result i32)))
   (import "fuseboard" "host_kv_get" (func (param i32 i32) (result i32)))
   (import "fuseboard" "host_kv_set" (func (param i32 i32 i32 i32) (result i32)))
+  (import "fuseboard" "host_kv_set_for" (func (param i32 i32 i32 i32 i64) (result i32)))
   (import "fuseboard" "host_kv_delete" (func (param i32 i32) (result i32)))
   (import "fuseboard" "host_kv_increment" (func $add (param i32 i32 i64) (result i32)))
   (import "fuseboard" "host_call" (func (param i32 i32 i32 i32) (result i32)))
