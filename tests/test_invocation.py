@@ -760,17 +760,28 @@ def test_a_redirect_without_a_location_is_an_answer(stage: Stage) -> None:
     ],
 )  # fmt: skip
 def test_credentials_stay_with_their_origin(stage: Stage, location: str, *, kept: bool) -> None:
-    """`Authorization` and `Cookie` don't cross to another origin, and don't come back from one."""
+    """Of what crosses to another origin, it is known that it is no credential; and none comes back from one."""
     calls = redirecting(stage, to(location), to("https://a.example/back"))
-    stage.run(http(headers=[["AUTHORIZATION", "secret"], ["cookie", "s"], ["Accept", "*"]]), Completed())
+    secrets = {"authorization", "cookie", "x-api-key", "anything"}
+    stage.run(http(headers=[["Accept", "*"], *([name.upper(), "secret"] for name in secrets)]), Completed())
     for call in calls[1:]:
         names = {name.lower() for name, _ in call.headers}
-        assert ("authorization" in names, "cookie" in names, "accept" in names) == (kept, kept, True)
+        assert names == {"accept", "x-request-id"} | (secrets if kept else set())
+
+
+def test_a_redirect_keeps_tls(stage: Stage) -> None:
+    """From https to http nothing is followed, granted or not: that is the server's failure."""
+    stage.grants = fb.Grants(http=["https://a.example", "http://a.example"])
+    calls = redirecting(stage, to("http://a.example/y"))
+    stage.run(http(), Completed())
+    assert len(calls) == 1
+    reason = "the server redirects: a redirect from https to http isn't followed"
+    assert stage.answers() == [(AnswerCode.BACKEND_FAILED, {"reason": reason}, b"")]
 
 
 @pytest.mark.parametrize(
     "location",
-    ["https://c.example/", "http://a.example/", "https://a.example:8443/", "//evil.example/", "https://b.example/"],
+    ["https://c.example/", "https://a.example:8443/", "//evil.example/", "https://b.example/"],
 )
 def test_a_redirect_out_of_the_grants_is_denied(stage: Stage, location: str) -> None:
     """A hop is refused like a first request: it isn't sent, isn't charged, and its place is named."""

@@ -27,11 +27,19 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
 _HOSTS_OWN_HEADERS: Final = frozenset({
-    "connection", "content-length", "host", "keep-alive", "proxy-authenticate", "proxy-authorization",
-    "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id",
+    "accept-encoding", "connection", "content-length", "expect", "forwarded", "host", "http2-settings", "keep-alive",
+    "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "via", "x-real-ip", "x-request-id",
 })  # fmt: skip
+_HOSTS_OWN_PREFIXES: Final = ("proxy-", "x-forwarded-")
+"""With those above: what belongs to a connection, how a message is framed, and who speaks for whom."""
+
 _MAX_REASON: Final = 1024
-_CREDENTIALS: Final = frozenset({"authorization", "cookie"})
+_CROSSES_ORIGINS: Final = frozenset({
+    "accept", "accept-language", "cache-control", "content-encoding", "content-language", "content-type",
+    "if-modified-since", "if-none-match", "pragma", "range",
+})  # fmt: skip
+"""What a redirect to another origin takes along: of any other header, nobody knows that it is no credential."""
+
 MAX_EXPIRY_SECONDS: Final = 315_360_000
 _BODY_HEADERS: Final = frozenset({"content-encoding", "content-language", "content-type"})
 
@@ -219,19 +227,22 @@ class HttpRequest(_Call, frozen=True):
         """Return the request that follows a redirect (RFC 9110, 15.4).
 
         303 turns all but HEAD into GET, 301 and 302 turn POST into GET; a body that is dropped takes its
-        headers along, and credentials stay with their origin.
+        headers along, and what may be a credential stays with its origin.
 
         Raises:
-            BadRequestError: the location isn't a URL.
+            BadRequestError: the location isn't a URL, or gives up TLS.
         """
         url = _url(location, base=self.url)
+        if (self.url.origin.scheme, url.origin.scheme) == ("https", "http"):
+            raise BadRequestError("a redirect from https to http isn't followed")
         becomes_get = (status == 303 and self.method != "HEAD") or (  # noqa: PLR2004  an HTTP status
             status in {301, 302} and self.method == "POST"
         )
-        dropped = _BODY_HEADERS if becomes_get else frozenset()
+        headers = self.headers
         if url.origin != self.url.origin:
-            dropped |= _CREDENTIALS
-        headers = tuple((name, value) for name, value in self.headers if name.lower() not in dropped)
+            headers = tuple((name, value) for name, value in headers if name.lower() in _CROSSES_ORIGINS)
+        if becomes_get:
+            headers = tuple((name, value) for name, value in headers if name.lower() not in _BODY_HEADERS)
         method, body = ("GET", b"") if becomes_get else (self.method, self.body)
         return HttpRequest(method, url, headers, body)
 
@@ -432,7 +443,7 @@ def _url(text: str, *, base: Url | None = None) -> Url:
 def _check_header(name: str, value: str) -> None:
     if not _TOKEN.fullmatch(name):
         raise BadRequestError("a header's name is not an HTTP token")
-    if name.lower() in _HOSTS_OWN_HEADERS:
+    if name.lower() in _HOSTS_OWN_HEADERS or name.lower().startswith(_HOSTS_OWN_PREFIXES):
         raise BadRequestError(f"header {name!r} is the host's to set")
     if not _HEADER_VALUE.fullmatch(value):
         raise BadRequestError(f"header {name!r} has a value with control or non-Latin-1 characters, or over 8 KiB")

@@ -1,0 +1,319 @@
+"""One request and its reply: what is sent, what is taken, and what a failure is called. Does no I/O.
+
+Rules:
+* An exchange travels where httpcore2 expects a timeout, down to our own streams: each single wait asks it how many
+  seconds are left, so that no wait begins anew what another has used up.
+* What is sent is written from the checked parts of the call, never from text that is parsed again.
+* The client is shown of a reply's head only how its body is encoded: so it keeps no cookie, builds no redirect, asks
+  for no password. The guest is shown the whole head, but for what belonged to the connection.
+* Everything that comes in is counted before it is kept: the head, the bytes on the wire, the decoded body.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, Protocol
+
+import httpcore2
+import httpx2
+
+from fuseboard._errors import BackendError, BackendTimeout
+from fuseboard._limits import MIB
+from fuseboard.backends import AnswerCode, HttpRequest, HttpResponse
+from fuseboard.backends._addresses import refusal
+
+KEY: Final = "fuseboard.exchange"
+"""Where a request's extensions carry its exchange."""
+
+CONNECT_FAILURES: Final = (httpcore2.ConnectError, httpcore2.ConnectTimeout)
+
+_READ_BYTES: Final = 16 << 10
+_HEAD_READ_BYTES: Final = 4 << 10
+"""So little at once that what is parsed between two looks at the clock takes a few milliseconds at most."""
+
+_TURN_SECONDS: Final = 0.001
+_WITH_LENGTH: Final = frozenset({"POST", "PUT", "PATCH"})
+_DECODED: Final = frozenset({b"gzip", b"deflate"})
+_OF_THE_CONNECTION: Final = frozenset({
+    "connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer", "transfer-encoding",
+    "upgrade",
+})  # fmt: skip
+
+Fields = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCaps:
+    """Sizes that a request and its reply don't exceed.
+
+    Attributes:
+        request_bytes: of a request's body.
+        response_bytes: of a reply's body, decoded.
+        head_bytes: of a request's header, and of all that a server sends before the body.
+        fields: how many header lines either has.
+    """
+
+    request_bytes: int = MIB
+    response_bytes: int = 4 * MIB
+    head_bytes: int = 64 << 10
+    fields: int = 128
+
+
+class Held(Protocol):
+    """A connection that an exchange waits on."""
+
+    def hang_up(self) -> None:
+        """End all waiting on it, from any thread."""
+
+
+class Exchange:
+    """One request on its way, and what has come of its reply.
+
+    Args:
+        call: the request.
+        plugin: whose it is.
+        agent: what `User-Agent` says.
+        caps: sizes not to exceed.
+        deadline: when all waiting ends, in monotonic seconds.
+        is_opened: the operator's word opens the origin, though it leads inside.
+
+    Raises:
+        BackendError: the request is larger than the caps allow, or can't be written.
+    """
+
+    __slots__ = (
+        "__weakref__", "_body", "_caps", "_deadline", "_fields", "_held", "_is_stopped", "_lock", "_status",
+        "_turn_began", "_wire_bytes", "_wire_cap", "call", "fields", "is_opened", "plugin",
+    )  # fmt: skip
+
+    def __init__(
+        self, call: HttpRequest, plugin: str, agent: str, caps: HttpCaps, deadline: float, *, is_opened: bool
+    ) -> None:
+        self.call = call
+        self.plugin = plugin
+        self.is_opened = is_opened
+        self.fields = _request_fields(call, agent, caps)
+        self._caps = caps
+        self._deadline = deadline
+        self._lock = Lock()
+        self._held: Held | None = None
+        self._is_stopped = False
+        self._status = 0
+        self._fields: Fields = []
+        self._body = bytearray()
+        self._wire_bytes = 0
+        self._wire_cap = caps.head_bytes
+        self._turn_began = time.monotonic()
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────────────
+
+    def seconds_left(self) -> float:
+        """Return how long the next wait may take.
+
+        Raises:
+            BackendTimeout: no time is left.
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0 or self._is_stopped:
+            raise BackendTimeout("there was no answer before the deadline")
+        return left
+
+    def keeps_others_waiting(self) -> bool:
+        """Return whether an event loop's other tasks should have their turn, which then begins one of ours."""
+        now = time.monotonic()
+        if now - self._turn_began < _TURN_SECONDS:
+            return False
+        self._turn_began = now
+        return True
+
+    @contextmanager
+    def waiting_on(self, held: Held) -> Iterator[float]:
+        """Give the seconds for one wait, which `stop` ends."""
+        seconds = self.seconds_left()
+        with self._lock:
+            self._held = held
+        try:
+            yield seconds
+        finally:
+            with self._lock:
+                self._held = None
+
+    def stop(self) -> None:
+        """End the waiting: nobody wants the reply any more."""
+        self._is_stopped = True
+        with self._lock:
+            if self._held is not None:
+                self._held.hang_up()
+
+    # ── where to ─────────────────────────────────────────────────────────────────────────────────
+
+    def checked(self, addresses: Iterable[str]) -> tuple[str, ...]:
+        """Return what a host's name stands for, where plugins may reach all of it.
+
+        Raises:
+            BackendError: an address lies inside, or there is none.
+        """
+        found = tuple(dict.fromkeys(addresses))
+        host = self.call.url.origin.host
+        for address in found:
+            if reason := refusal(address, is_opened=self.is_opened):
+                text = f"{host} stands for an address that plugins don't reach, one that is {reason}"
+                raise BackendError(text, code=AnswerCode.DENIED)
+        if not found:
+            raise BackendError(f"{host} has no address")
+        return found
+
+    def request(self) -> httpx2.Request:
+        """Return the request as the client takes it; our transport sends what stands here."""
+        call = self.call
+        return httpx2.Request(call.method, str(call.url), stream=httpx2.ByteStream(b""), extensions={KEY: self})
+
+    def core_request(self) -> httpcore2.Request:
+        """Return the request as it goes on the wire."""
+        call, origin = self.call, self.call.url.origin
+        url = httpcore2.URL(
+            scheme=origin.scheme.encode(),
+            host=origin.host.encode(),
+            port=origin.port,
+            target=call.url.target.encode(),
+        )
+        times = {"connect": self, "read": self, "write": self, "pool": self.seconds_left()}
+        return httpcore2.Request(
+            call.method, url, headers=self.fields, content=call.body, extensions={"timeout": times}
+        )
+
+    # ── the reply ────────────────────────────────────────────────────────────────────────────────
+
+    def most_at_once(self, wanted: int) -> int:
+        """Return how many bytes to read at once."""
+        return min(wanted, _READ_BYTES if self._status else _HEAD_READ_BYTES)
+
+    def received(self, data: bytes) -> bytes:
+        """Count what came off the wire, and return it."""
+        self._wire_bytes += len(data)
+        if self._wire_bytes > self._wire_cap:
+            raise _too_large("the reply" if self._status else "the head of the reply", self._wire_cap)
+        return data
+
+    def begin(self, status: int, fields: Fields) -> None:
+        """Take the reply's head.
+
+        Raises:
+            BackendError: it is too large, or says two things about the body's length.
+        """
+        self._status, self._fields = status, fields
+        self._wire_cap += self._caps.head_bytes + 2 * self._caps.response_bytes  # chunks have their own framing
+        if len(fields) > self._caps.fields:
+            raise BackendError(f"the reply has more than {self._caps.fields} headers", code=AnswerCode.TOO_LARGE)
+        names = {name.lower() for name, _ in fields}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            raise BackendError("the reply has two lengths: Content-Length and Transfer-Encoding")
+        if status < httpx2.codes.OK:
+            raise BackendError("the server switches to a protocol that nobody asked for")
+
+    def take(self, chunk: bytes) -> None:
+        """Take a piece of the decoded body.
+
+        Raises:
+            BackendError: the body is larger than the cap allows, or no time is left.
+        """
+        self.seconds_left()
+        if len(self._body) + len(chunk) > self._caps.response_bytes:
+            raise _too_large("the reply", self._caps.response_bytes)
+        self._body += chunk
+
+    def response(self) -> HttpResponse:
+        """Return the whole reply, as the guest sees it."""
+        hidden = _hidden(self._fields, is_head=self.call.method == "HEAD")
+        fields = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._fields)
+        shown = tuple((name, value) for name, value in fields if name.lower() not in hidden)
+        return HttpResponse(self._status, shown, bytes(self._body))
+
+
+def shown_to_client(fields: Fields) -> Fields:
+    """Return what the client reads of a reply's head: the body's encoding, where it is one that was asked for."""
+    encoding = _encoding(fields)
+    return [(b"Content-Encoding", encoding)] if encoding in _DECODED else []
+
+
+def _encoding(fields: Fields) -> bytes:
+    return b",".join(value.strip().lower() for name, value in fields if name.lower() == b"content-encoding")
+
+
+def _hidden(fields: Fields, *, is_head: bool) -> set[str]:
+    """What belonged to the connection, and lengths and encodings that the body has no more."""
+    hidden = set(_OF_THE_CONNECTION)
+    for name, value in fields:
+        if name.lower() == b"connection":
+            hidden.update(option.strip().lower() for option in value.decode("latin-1").split(","))
+    if not is_head:
+        hidden.add("content-length")
+        if _encoding(fields) in _DECODED:
+            hidden.add("content-encoding")
+    return hidden
+
+
+# ── the request ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _request_fields(call: HttpRequest, agent: str, caps: HttpCaps) -> Fields:
+    if len(call.body) > caps.request_bytes:
+        raise _too_large("the request's body", caps.request_bytes)
+    own = [("Host", str(call.url.origin).partition("://")[2]), ("User-Agent", agent)]
+    own.append(("Accept-Encoding", "gzip, deflate"))
+    if call.body or call.method in _WITH_LENGTH:
+        own.append(("Content-Length", str(len(call.body))))
+    if call.method == "HEAD":
+        own.append(("Connection", "close"))  # some send a body all the same, which the next reply would begin with
+    try:
+        fields = [(name.encode(), value.strip(" \t").encode("latin-1")) for name, value in (*own, *call.headers)]
+    except UnicodeError:
+        raise BackendError("a header has characters that HTTP can't carry", code=AnswerCode.BAD_REQUEST) from None
+    if len(fields) > caps.fields:
+        raise BackendError(f"the request has more than {caps.fields} headers", code=AnswerCode.TOO_LARGE)
+    if sum(len(name) + len(value) + len(": \r\n") for name, value in fields) > caps.head_bytes:
+        raise _too_large("the request's header", caps.head_bytes)
+    return fields
+
+
+def _too_large(what: str, most: int) -> BackendError:
+    return BackendError(f"{what} is larger than {most} bytes", code=AnswerCode.TOO_LARGE)
+
+
+# ── failures ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def errors_as_answers() -> Iterator[None]:
+    """Have what clients and sockets raise answered, with words that tell a guest nothing of the inside."""
+    try:
+        yield
+    except httpcore2.PoolTimeout as error:
+        raise BackendTimeout("all of this plugin's connections were in use until the deadline") from error
+    except (httpcore2.TimeoutException, TimeoutError) as error:
+        raise BackendTimeout("there was no answer before the deadline") from error
+    except httpcore2.ConnectError as error:
+        raise BackendError(_why_unconnected(error)) from error
+    except (httpcore2.LocalProtocolError, httpx2.InvalidURL) as error:
+        raise BackendError("the request can't be written as HTTP/1.1", code=AnswerCode.BAD_REQUEST) from error
+    except httpx2.DecodingError as error:
+        raise BackendError("the body isn't encoded as its Content-Encoding says") from error
+    except httpcore2.ProtocolError as error:
+        raise BackendError("the server broke off, or doesn't speak HTTP/1.1") from error
+    except (httpcore2.NetworkError, OSError) as error:
+        raise BackendError("the connection broke") from error
+
+
+def _why_unconnected(error: httpcore2.ConnectError) -> str:
+    match error.__cause__:
+        case ssl.SSLCertVerificationError() as cause:
+            return f"the server's certificate can't be trusted: {cause.verify_message}"
+        case ssl.SSLError():
+            return "no secure connection can be made: the server doesn't speak TLS as we do"
+        case _:
+            return "no connection can be made"
