@@ -91,41 +91,36 @@ class Answers:
 
 
 @dataclass
-class Everywhere:
-    """A network in which our server answers at every address, in place of the real one.
+class Net:
+    """A network in place of the real one: every connection ends at a server of ours, which depends on the address.
 
     Attributes:
-        port: the server's.
+        port_of: the port, on loopback, that an address leads to.
         reached: the addresses that were connected to.
     """
 
-    port: int
+    port_of: Callable[[str], int]
     reached: list[str] = field(default_factory=list)
 
-    def sync(self) -> httpcore2.NetworkBackend:
-        return _Everywhere(self)
-
-    def asynchronous(self) -> httpcore2.AsyncNetworkBackend:
-        return _AsyncEverywhere(self)
+    def port(self, address: str) -> int:
+        self.reached.append(address)
+        return self.port_of(address)
 
 
-class _Everywhere(httpcore2.SyncBackend):
-    def __init__(self, net: Everywhere) -> None:
+class _SyncNet(httpcore2.SyncBackend):
+    def __init__(self, net: Net) -> None:
         self._net = net
 
-    def connect_tcp(self, host: str, port: int, *arguments: Any, **named: Any) -> httpcore2.NetworkStream:  # noqa: ARG002
-        self._net.reached.append(host)
-        return super().connect_tcp("127.0.0.1", self._net.port, *arguments, **named)
+    def connect_tcp(self, host: str, port: int, *rest: Any) -> httpcore2.NetworkStream:  # noqa: ARG002
+        return super().connect_tcp("127.0.0.1", self._net.port(host), *rest)
 
 
-class _AsyncEverywhere(httpcore2.AnyIOBackend):
-    def __init__(self, net: Everywhere) -> None:
-        super().__init__()
+class _AsyncNet(httpcore2.AnyIOBackend):
+    def __init__(self, net: Net) -> None:
         self._net = net
 
-    async def connect_tcp(self, host: str, port: int, *arguments: Any, **named: Any) -> httpcore2.AsyncNetworkStream:  # noqa: ARG002
-        self._net.reached.append(host)
-        return await super().connect_tcp("127.0.0.1", self._net.port, *arguments, **named)
+    async def connect_tcp(self, host: str, port: int, *rest: Any) -> httpcore2.AsyncNetworkStream:  # noqa: ARG002
+        return await super().connect_tcp("127.0.0.1", self._net.port(host), *rest)
 
 
 class Scene:
@@ -137,10 +132,10 @@ class Scene:
         settings: the backend's arguments.
     """
 
-    def __init__(self, form: Form, net: Everywhere | None = None, **settings: Any) -> None:
+    def __init__(self, form: Form, net: Net | None = None, **settings: Any) -> None:
         self.http = form.backend(**settings)
         if net is not None:
-            self.http._real = net.sync() if isinstance(self.http, Http) else net.asynchronous()
+            self.http._real = _SyncNet(net) if isinstance(self.http, Http) else _AsyncNet(net)
         self.outcomes: list[fb.Outcome] = []
         self.host: fb.Host = DRIVERS[form.driver](
             hooks=[FETCH],

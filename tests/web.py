@@ -2,7 +2,8 @@
 
 Rules:
 * It listens on loopback addresses only, and a thread serves each connection.
-* `BEHAVIOURS` is the one table of what it can do: by path, a function that has the connection to itself.
+* `BEHAVIOURS` is the one table of what it can do: by path, a function that has the connection to itself. Any other
+  path says hello.
 * Whoever is still being tormented when it is closed is let go at once.
 """
 
@@ -117,6 +118,11 @@ BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Any]]] = {
     "/echo": lambda talk, asked: talk.reply(asked.head + b"|" + asked.body),
     "/redirect": lambda talk, asked: talk.reply(b"moved", f"Location: {asked.query}", status="302 Found"),
     "/redirect-307": lambda talk, asked: talk.reply(b"moved", f"Location: {asked.query}", status="307 Again"),
+    "/redirect-last": lambda talk, asked: (
+        talk.reply(b"", f"Location: {asked.query}", "Connection: close", status="302 Found"),
+        talk.hang_up(),
+    ),
+    "/last": lambda talk, _: (talk.reply(b"bye", "Connection: close"), talk.hang_up()),
     "/status": lambda talk, asked: talk.reply(b"", status=asked.query),
     "/sized": lambda talk, asked: talk.reply(b"x" * int(asked.query)),
     "/cookie": lambda talk, _: talk.reply(b"", "Set-Cookie: a=b; Path=/", "Set-Cookie: c=d"),
@@ -125,6 +131,7 @@ BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Any]]] = {
     ),
     # slow
     "/never": lambda talk, _: talk.wait(),
+    "/slowly": lambda talk, _: (talk.wait(0.03), talk.reply(b"hello")),
     "/drip-head": lambda talk, _: talk.drip(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 3_000),
     "/drip-headers": lambda talk, _: talk.drip(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 500),
     "/drip-body": lambda talk, _: (talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), talk.drip(b"x" * 9999)),
@@ -293,6 +300,8 @@ class Web:
                 if not data:
                     return
                 buffered += data
+                if not buffered[:1].isalpha():
+                    return  # somebody speaks TLS
             head, _, buffered = buffered.partition(b"\r\n\r\n")
             length = int((re.search(rb"\r\nContent-Length: (\d+)", head) or [b"", b"0"])[1])
             while len(buffered) < length:
@@ -304,4 +313,4 @@ class Web:
             method, target, _ = head.decode("latin-1").split("\r\n")[0].split(" ")
             asked = Asked(method, target, head, body)
             self.asked.append(asked)
-            BEHAVIOURS[asked.path](talk, asked)
+            BEHAVIOURS.get(asked.path, BEHAVIOURS["/"])(talk, asked)

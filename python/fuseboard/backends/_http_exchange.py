@@ -310,7 +310,7 @@ def errors_as_answers() -> Iterator[None]:
 
 
 def _why_unconnected(error: httpcore2.ConnectError) -> str:
-    match error.__cause__:
+    match error.args[0] if error.args else None:
         case ssl.SSLCertVerificationError() as cause:
             return f"the server's certificate can't be trusted: {cause.verify_message}"
         case ssl.SSLError():

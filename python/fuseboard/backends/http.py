@@ -17,7 +17,8 @@ except ImportError as missing:
     raise ImportError("fuseboard.backends.http needs httpx2: pip install 'fuseboard[http]'") from missing
 
 import asyncio
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
+from importlib import import_module
 from typing import Self
 
 import httpcore2
@@ -29,6 +30,9 @@ from fuseboard.backends._http_exchange import KEY, errors_as_answers
 from fuseboard.backends._http_network import AsyncNetwork, AsyncTransport, Network, Transport
 
 __all__ = ["AsyncHttp", "Http"]
+
+with suppress(ImportError):
+    import_module("anyio._backends._asyncio")  # else the first request does, and holds the event loop up for it
 
 
 class Http(HttpBase[httpx2.Client]):
