@@ -1,4 +1,4 @@
-"""Hosts whose plugins speak HTTP: a guest that sends what it is told, and both backends in each host that takes them."""
+"""Hosts whose plugins speak HTTP: a guest that sends what it is told, and each backend in each host that takes it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Fetched(NamedTuple):
     code: int
     head: dict[str, Any]
     body: bytes
-    outcome: fb.Completed
+    outcome: fb.Completed[bytes]
 
     @property
     def reason(self) -> str:
@@ -172,12 +172,11 @@ class Scene:
         """Have the plugin send a request, and return the outcome."""
         head = json.dumps({"method": method, "url": url, "headers": [*headers]}).encode()
         value = struct.pack("<I", len(head)) + head + body
-        named = {} if timeout_ms is None else {"timeout_ms": timeout_ms}
-        return self.host.invoke(slug, FETCH, value, scope=scope, request_id="r-1", **named)
+        return self.host.invoke(slug, FETCH, value, scope=scope, request_id="r-1", timeout_ms=timeout_ms)
 
     def connections(self, slug: str = "web", scope: str | None = None) -> list[str]:
         """Return the state of each connection of a plugin."""
-        client = self.http._pools._pools[slug, scope].client
+        client: Any = self.http._pools._pools[slug, scope].client
         return [each.info() for each in client._transport.pool.connections]
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""HTTP against a hostile server: what goes on the wire, what comes back, deadlines, sizes, TLS, and whose connection it is.
+"""HTTP against a hostile server: what goes on the wire, what comes back, time, size, TLS, and whose connection it is.
 
 Rules:
-* Every test that isn't about one kind of host runs in all: `Http` in a `Host`, `AsyncHttp` and `Http` in an `AsyncHost`.
+* Tests run in all kinds of hosts where the kind isn't the subject: `Http` in a `Host`, both in an `AsyncHost`.
 * Servers are real and on loopback, which the operator's word opens.
 * Time is real: what must end by the deadline is tried three times, and the best counts.
 """
@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import signal
 import socket
@@ -232,7 +233,9 @@ def test_head_has_no_body_but_its_length(scene: Scene, web: Web) -> None:
         assert scene.fetch(f"{web.origin}/").body == b"hello"
 
 
-@pytest.mark.parametrize(("path", "first"), [("/leftover", b"asked"), ("/goodbye", b"hello")])
+@pytest.mark.parametrize(
+    ("path", "first"), [("/leftover", b"asked"), ("/leftover-at-once", b"asked"), ("/goodbye", b"hello")]
+)
 def test_what_nobody_asked_for_is_no_reply(scene: Scene, web: Web, path: str, first: bytes) -> None:
     """What a server sends behind a reply, at once or later, ends the connection and reaches nobody."""
     before = web.connections
@@ -315,10 +318,15 @@ def test_whatever_is_waited_for_ends(make_scene: Callable[..., Scene], web: Web,
             origin = f"http://127.0.0.1:{port}"
             assert lateness(make_scene(origin), f"{origin}/") <= LATEST_SECONDS
     elif place == "resolver":
-        scene = make_scene("http://slow.example", resolver=lambda _: time.sleep(0.5) or ["127.0.0.1"])
+        scene = make_scene("http://slow.example", resolver=slow_addresses)
         assert lateness(scene, "http://slow.example/") <= LATEST_SECONDS
     else:
         pool_is_busy(make_scene(web.origin, max_connections=1), web)
+
+
+def slow_addresses(_: str) -> list[str]:
+    time.sleep(0.5)
+    return ["127.0.0.1"]
 
 
 class full_listener:  # noqa: N801  a context manager
@@ -482,7 +490,7 @@ def test_no_more_idle_connections_than_said(make_scene: Callable[..., Scene], we
 def test_replies_are_not_mixed_up(make_scene: Callable[..., Scene], web: Web) -> None:
     """In a crowd with every fault there is, each reply is that to its own request."""
     scene = make_scene(web.origin, max_connections=4, server={"invocation_timeout_ms": 5_000})
-    faults = [*BROKEN, "/never", "/drip-body", "/leftover", "/informs", "/huge"]
+    faults = [*BROKEN, "/never", "/drip-body", "/leftover-at-once", "/informs", "/huge"]
 
     def ask(number: int) -> Fetched | None:
         if number % 3 == 0:
@@ -558,7 +566,7 @@ def test_addresses_are_tried_in_turn(make_scene: Callable[..., Scene], web: Web)
     [
         (Answers(), "the host name 'odd.example' can't be resolved"),
         (lambda _: [], "odd.example has no address"),
-        (lambda _: [][0], "the host name 'odd.example' can't be resolved"),
+        (int, "the host name 'odd.example' can't be resolved"),
         (lambda _: ["not an address"], "odd.example stands for an address that plugins don't reach"),
     ],
 )
@@ -835,7 +843,14 @@ def test_arguments_that_can_not_be_used(
         backend(**arguments)
 
 
-def test_other_calls_are_not_served(web: Web) -> None:
+@pytest.mark.parametrize("backend", [Http, AsyncHttp])
+def test_the_page_tells_of_every_argument(backend: type[Http | AsyncHttp]) -> None:
+    """Each stands on the page about HTTP, as code."""
+    page = (Path(__file__).parent.parent / "docs/concepts/http.md").read_text(encoding="utf-8")
+    assert [name for name in inspect.signature(backend).parameters if f"`{name}" not in page] == []
+
+
+def test_other_calls_are_not_served() -> None:
     """A key isn't fetched."""
     with Http() as http, pytest.raises(TypeError, match="Http doesn't serve KvGet"):
         http.session(identity()).answer(KvGet(b"key"), soon())

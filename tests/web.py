@@ -19,10 +19,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
-from typing import Any, Final, Self
+from typing import Final, Never, Self
 from urllib.parse import unquote
 
 MIB: Final = 1 << 20
+NOTHING_PACKED: Final = gzip.compress(b"")
+GZIP_BEGINS: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"
+REPLY: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+TLS_HANDSHAKE: Final = 22
+EMPTY_BLOCK: Final = b"\x00\x00\x00\xff\xff"
 
 
 @dataclass(frozen=True)
@@ -50,80 +55,72 @@ class Asked:
 
 
 class Talk:
-    """One connection, as behaviours use it."""
+    """One connection, as behaviours use it: each step gives it back for the next."""
 
     def __init__(self, connection: socket.socket, closing: Event) -> None:
         self.connection = connection
         self._closing = closing
 
-    def send(self, *parts: bytes) -> None:
+    def send(self, *parts: bytes) -> Self:
         self.connection.sendall(b"".join(parts))
+        return self
 
-    def reply(self, body: bytes = b"", *fields: str, status: str = "200 OK", length: int | None = None) -> None:
+    def reply(self, body: bytes = b"", *fields: str, status: str = "200 OK", length: int | None = None) -> Self:
         lines = [f"HTTP/1.1 {status}", *fields, f"Content-Length: {len(body) if length is None else length}"]
         self.send("\r\n".join(lines).encode("latin-1"), b"\r\n\r\n", body)
+        return self
 
-    def begin_chunks(self, *fields: str) -> None:
+    def begin_chunks(self, *fields: str) -> Self:
         lines = ["HTTP/1.1 200 OK", *fields, "Transfer-Encoding: chunked"]
         self.send("\r\n".join(lines).encode(), b"\r\n\r\n")
+        return self
 
-    def chunk(self, data: bytes) -> None:
+    def chunk(self, data: bytes) -> Self:
         self.send(b"%x\r\n%s\r\n" % (len(data), data))
+        return self
 
-    def drip(self, data: bytes, seconds: float = 0.02) -> None:
+    def drip(self, data: bytes, seconds: float = 0.02) -> Self:
         for place in range(len(data)):
             self.send(data[place : place + 1])
             self.wait(seconds)
+        return self
 
-    def flood(self, data: bytes) -> None:
+    def flood(self, data: bytes) -> Self:
         while not self._closing.is_set():
             self.send(data)
+        return self
 
-    def wait(self, seconds: float = 60.0) -> None:
+    def wait(self, seconds: float = 60.0) -> Self:
         self._closing.wait(seconds)
+        return self
 
-    def hang_up(self) -> None:
+    def hang_up(self) -> Never:
         raise ConnectionAbortedError
 
-    def reset(self) -> None:
+    def reset(self) -> Never:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise ConnectionAbortedError
 
 
-def _bomb(talk: Talk, encoding: str, wbits: int) -> None:
+def _bomb(talk: Talk, encoding: str, wbits: int) -> Talk:
     """Send 1 GiB of zeros, packed."""
     packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
     talk.begin_chunks(f"Content-Encoding: {encoding}")
     for _ in range(1024):
         if data := packer.compress(bytes(MIB)):
             talk.chunk(data)
+    return talk
 
 
-def _leftover(talk: Talk) -> None:
-    """Send a second reply, unasked, right behind the first."""
-    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
-    talk.send(reply % (5, b"asked"), reply % (7, b"unasked"))
-
-
-def _goodbye(talk: Talk) -> None:
-    """Answer, then, unasked, say that the connection was idle too long, and close it."""
-    talk.reply(b"hello")
-    talk.wait(0.05)
-    talk.reply(b"", status="408 Request Timeout")
-    talk.hang_up()
-
-
-BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Any]]] = {
+BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Talk]]] = {
     "/": lambda talk, _: talk.reply(b"hello"),
     "/echo": lambda talk, asked: talk.reply(asked.head + b"|" + asked.body),
     "/redirect": lambda talk, asked: talk.reply(b"moved", f"Location: {asked.query}", status="302 Found"),
     "/redirect-307": lambda talk, asked: talk.reply(b"moved", f"Location: {asked.query}", status="307 Again"),
-    "/redirect-last": lambda talk, asked: (
-        talk.reply(b"", f"Location: {asked.query}", "Connection: close", status="302 Found"),
-        talk.hang_up(),
-    ),
-    "/last": lambda talk, _: (talk.reply(b"bye", "Connection: close"), talk.hang_up()),
-    "/status": lambda talk, asked: talk.reply(b"", status=asked.query),
+    "/redirect-last": lambda talk, asked: talk.reply(
+        b"", f"Location: {asked.query}", "Connection: close", status="302 Found"
+    ).hang_up(),
+    "/last": lambda talk, _: talk.reply(b"bye", "Connection: close").hang_up(),
     "/sized": lambda talk, asked: talk.reply(b"x" * int(asked.query)),
     "/cookie": lambda talk, _: talk.reply(b"", "Set-Cookie: a=b; Path=/", "Set-Cookie: c=d"),
     "/of-the-connection": lambda talk, _: talk.reply(
@@ -131,37 +128,36 @@ BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Any]]] = {
     ),
     # slow
     "/never": lambda talk, _: talk.wait(),
-    "/slowly": lambda talk, _: (talk.wait(0.03), talk.reply(b"hello")),
+    "/slowly": lambda talk, _: talk.wait(0.03).reply(b"hello"),
     "/drip-head": lambda talk, _: talk.drip(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 3_000),
     "/drip-headers": lambda talk, _: talk.drip(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 500),
-    "/drip-body": lambda talk, _: (talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), talk.drip(b"x" * 9999)),
-    "/drip-chunks": lambda talk, _: (talk.begin_chunks(), talk.drip(b"1\r\nx\r\n" * 9999)),
-    "/drip-extension": lambda talk, _: (talk.begin_chunks(), talk.drip(b"1;" + b"x" * 9999)),
-    "/drip-gzip": lambda talk, _: (
-        talk.begin_chunks("Content-Encoding: gzip"),
-        [talk.drip(b"%x\r\n%s\r\n" % (len(each), each)) for each in [gzip.compress(b"")] * 99],
+    "/drip-body": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n").drip(b"x" * 9999),
+    "/drip-chunks": lambda talk, _: talk.begin_chunks().drip(b"1\r\nx\r\n" * 9999),
+    "/drip-extension": lambda talk, _: talk.begin_chunks().drip(b"1;" + b"x" * 9999),
+    "/drip-gzip": lambda talk, _: talk.begin_chunks("Content-Encoding: gzip").drip(
+        b"%x\r\n%s\r\n" % (len(NOTHING_PACKED), NOTHING_PACKED) * 99
     ),
-    "/slow-end": lambda talk, _: (talk.begin_chunks(), talk.chunk(b"hello"), talk.wait()),
-    "/informs": lambda talk, _: (talk.flood(b"HTTP/1.1 100 Go on\r\n\r\n" * 1_000)),
-    "/drip-informs": lambda talk, _: [talk.drip(b"HTTP/1.1 103 Early\r\n\r\n") for _ in range(99)],
+    "/slow-end": lambda talk, _: talk.begin_chunks().chunk(b"hello").wait(),
+    "/informs": lambda talk, _: talk.flood(b"HTTP/1.1 100 Go on\r\n\r\n" * 1_000),
+    "/drip-informs": lambda talk, _: talk.drip(b"HTTP/1.1 103 Early\r\n\r\n" * 99),
     # large
-    "/endless-head": lambda talk, _: (talk.send(b"HTTP/1.1 200 OK\r\n"), talk.flood(b"X: y\r\n" * 1_000)),
-    "/endless-line": lambda talk, _: (talk.send(b"HTTP/1.1 200 OK\r\nX: "), talk.flood(b"y" * 10_000)),
-    "/endless-reason": lambda talk, _: (talk.send(b"HTTP/1.1 200 "), talk.flood(b"y" * 10_000)),
+    "/endless-head": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\n").flood(b"X: y\r\n" * 1_000),
+    "/endless-line": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nX: ").flood(b"y" * 10_000),
+    "/endless-reason": lambda talk, _: talk.send(b"HTTP/1.1 200 ").flood(b"y" * 10_000),
     "/many-fields": lambda talk, _: talk.reply(b"", *[f"X-{number}: y" for number in range(200)]),
-    "/endless-body": lambda talk, _: (talk.begin_chunks(), talk.flood(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")),
-    "/endless-crumbs": lambda talk, _: (talk.begin_chunks(), talk.flood(b"1\r\nx\r\n" * 10_000)),
-    "/endless-extension": lambda talk, _: (talk.begin_chunks(), talk.send(b"1;"), talk.flood(b"x" * 10_000)),
-    "/endless-trailer": lambda talk, _: (talk.begin_chunks(), talk.send(b"0\r\n"), talk.flood(b"X: y\r\n" * 1_000)),
-    "/huge": lambda talk, _: (talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"), talk.flood(b"x" * 9999)),
-    "/until-closed": lambda talk, _: (talk.send(b"HTTP/1.1 200 OK\r\n\r\n"), talk.flood(b"x" * 9999)),
+    "/endless-body": lambda talk, _: talk.begin_chunks().flood(b"4000\r\n" + b"x" * 0x4000 + b"\r\n"),
+    "/endless-crumbs": lambda talk, _: talk.begin_chunks().flood(b"1\r\nx\r\n" * 10_000),
+    "/endless-extension": lambda talk, _: talk.begin_chunks().send(b"1;").flood(b"x" * 10_000),
+    "/endless-trailer": lambda talk, _: talk.begin_chunks().send(b"0\r\n").flood(b"X: y\r\n" * 1_000),
+    "/huge": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n").flood(b"x" * 9999),
+    "/until-closed": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\n\r\n").flood(b"x" * 9999),
     "/bomb-gzip": lambda talk, _: _bomb(talk, "gzip", 31),
     "/bomb-deflate": lambda talk, _: _bomb(talk, "deflate", 15),
     "/bomb-bare-deflate": lambda talk, _: _bomb(talk, "deflate", -15),
     "/hollow-gzip": lambda talk, _: (
-        talk.begin_chunks("Content-Encoding: gzip"),
-        talk.chunk(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"),
-        talk.flood(b"%x\r\n%s\r\n" % (5_000, b"\x00\x00\x00\xff\xff" * 1_000)),  # blocks with nothing in them
+        talk.begin_chunks("Content-Encoding: gzip")
+        .chunk(GZIP_BEGINS)
+        .flood(b"1388\r\n" + EMPTY_BLOCK * 1_000 + b"\r\n")
     ),
     # encoded
     "/gzip": lambda talk, _: talk.reply(gzip.compress(b"hello" * 99), "Content-Encoding: gzip", "X-Kept: 1"),
@@ -173,30 +169,32 @@ BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Any]]] = {
     "/bad-gzip": lambda talk, _: talk.reply(b"no gzip at all", "Content-Encoding: gzip"),
     # broken
     "/hang-up": lambda talk, _: talk.hang_up(),
-    "/hang-up-in-head": lambda talk, _: (talk.send(b"HTTP/1.1 200 OK\r\nX: "), talk.hang_up()),
-    "/hang-up-in-body": lambda talk, _: (talk.reply(b"x" * 10, length=100), talk.hang_up()),
-    "/hang-up-in-chunk": lambda talk, _: (talk.begin_chunks(), talk.send(b"10\r\nx"), talk.hang_up()),
+    "/hang-up-in-head": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nX: ").hang_up(),
+    "/hang-up-in-body": lambda talk, _: talk.reply(b"x" * 10, length=100).hang_up(),
+    "/hang-up-in-chunk": lambda talk, _: talk.begin_chunks().send(b"10\r\nx").hang_up(),
     "/reset": lambda talk, _: talk.reset(),
-    "/reset-in-head": lambda talk, _: (talk.send(b"HTTP/1.1 200 OK\r\nX: "), talk.wait(0.02), talk.reset()),
-    "/reset-in-body": lambda talk, _: (talk.reply(b"x" * 10, length=100), talk.wait(0.02), talk.reset()),
-    "/rubbish": lambda talk, _: (talk.send(bytes(range(256)) * 40), talk.hang_up()),
+    "/reset-in-head": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nX: ").wait(0.02).reset(),
+    "/reset-in-body": lambda talk, _: talk.reply(b"x" * 10, length=100).wait(0.02).reset(),
+    "/rubbish": lambda talk, _: talk.send(bytes(range(256)) * 40).hang_up(),
     "/no-status": lambda talk, _: talk.send(b"HTTP/1.1 ok\r\n\r\n"),
     "/other-protocol": lambda talk, _: talk.send(b"220 mail.example ESMTP\r\n"),
     "/http2": lambda talk, _: talk.send(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18)),
     "/bad-field": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"),
     "/nul-field": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 0\r\n\r\n"),
-    "/bad-chunk": lambda talk, _: (talk.begin_chunks(), talk.send(b"zz\r\nhello\r\n")),
+    "/bad-chunk": lambda talk, _: talk.begin_chunks().send(b"zz\r\nhello\r\n"),
     "/negative-length": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
     "/vast-length": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5_000 + b"\r\n\r\n"),
-    "/vast-chunk": lambda talk, _: (talk.begin_chunks(), talk.send(b"f" * 5_000 + b"\r\n")),
+    "/vast-chunk": lambda talk, _: talk.begin_chunks().send(b"f" * 5_000 + b"\r\n"),
     "/two-lengths": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
     "/both-lengths": lambda talk, _: talk.send(
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"
     ),
     "/odd-encoding": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabcd"),
     "/switch": lambda talk, _: talk.send(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
-    "/leftover": lambda talk, _: _leftover(talk),
-    "/goodbye": lambda talk, _: _goodbye(talk),
+    # more than was asked for
+    "/leftover": lambda talk, _: talk.reply(b"asked").reply(b"unasked"),
+    "/leftover-at-once": lambda talk, _: talk.send(REPLY % (5, b"asked"), REPLY % (7, b"unasked")),
+    "/goodbye": lambda talk, _: talk.reply(b"hello").wait(0.05).reply(b"", status="408 Request Timeout").hang_up(),
 }  # fmt: skip
 
 
@@ -296,21 +294,20 @@ class Web:
         talk, buffered = Talk(connection, self._closing), b""
         while not self._closing.is_set():
             while b"\r\n\r\n" not in buffered:
-                data = connection.recv(65_536)
-                if not data:
-                    return
-                buffered += data
-                if not buffered[:1].isalpha():
-                    return  # somebody speaks TLS
+                buffered += _read(connection)
             head, _, buffered = buffered.partition(b"\r\n\r\n")
             length = int((re.search(rb"\r\nContent-Length: (\d+)", head) or [b"", b"0"])[1])
             while len(buffered) < length:
-                data = connection.recv(65_536)
-                if not data:
-                    return
-                buffered += data
-            body, buffered = buffered[:length], buffered[length:]
+                buffered += _read(connection)
             method, target, _ = head.decode("latin-1").split("\r\n")[0].split(" ")
-            asked = Asked(method, target, head, body)
+            asked = Asked(method, target, head, buffered[:length])
+            buffered = buffered[length:]
             self.asked.append(asked)
             BEHAVIOURS.get(asked.path, BEHAVIOURS["/"])(talk, asked)
+
+
+def _read(connection: socket.socket) -> bytes:
+    data = connection.recv(65_536)
+    if not data or data[0] == TLS_HANDSHAKE:
+        raise ConnectionAbortedError
+    return data
