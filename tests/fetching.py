@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -96,31 +97,41 @@ class Net:
 
     Attributes:
         port_of: the port, on loopback, that an address leads to.
+        sends_at_once: how many bytes it takes off a client's hands; by default, what the operating system does.
         reached: the addresses that were connected to.
     """
 
     port_of: Callable[[str], int]
+    sends_at_once: int | None = None
     reached: list[str] = field(default_factory=list)
 
     def port(self, address: str) -> int:
         self.reached.append(address)
         return self.port_of(address)
 
+    def narrow(self, connected: Any) -> None:
+        if self.sends_at_once is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.sends_at_once)
 
-class _SyncNet(httpcore2.SyncBackend):
+
+class SyncNet(httpcore2.SyncBackend):
     def __init__(self, net: Net) -> None:
         self._net = net
 
     def connect_tcp(self, host: str, port: int, *rest: Any) -> httpcore2.NetworkStream:  # noqa: ARG002
-        return super().connect_tcp("127.0.0.1", self._net.port(host), *rest)
+        stream = super().connect_tcp("127.0.0.1", self._net.port(host), *rest)
+        self._net.narrow(stream.get_extra_info("socket"))
+        return stream
 
 
-class _AsyncNet(httpcore2.AnyIOBackend):
+class AsyncNet(httpcore2.AnyIOBackend):
     def __init__(self, net: Net) -> None:
         self._net = net
 
     async def connect_tcp(self, host: str, port: int, *rest: Any) -> httpcore2.AsyncNetworkStream:  # noqa: ARG002
-        return await super().connect_tcp("127.0.0.1", self._net.port(host), *rest)
+        stream = await super().connect_tcp("127.0.0.1", self._net.port(host), *rest)
+        self._net.narrow(stream.get_extra_info("socket"))
+        return stream
 
 
 class Scene:
@@ -135,7 +146,7 @@ class Scene:
     def __init__(self, form: Form, net: Net | None = None, **settings: Any) -> None:
         self.http = form.backend(**settings)
         if net is not None:
-            self.http._real = _SyncNet(net) if isinstance(self.http, Http) else _AsyncNet(net)
+            self.http._real = SyncNet(net) if isinstance(self.http, Http) else AsyncNet(net)
         self.outcomes: list[fb.Outcome] = []
         self.host: fb.Host = DRIVERS[form.driver](
             hooks=[FETCH],

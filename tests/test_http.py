@@ -31,10 +31,11 @@ import trustme
 
 import fuseboard as fb
 from drivers import awaited
-from fetching import FORMS, Answers, Fetched, Form, Net, Scene, identity
+from fetching import FORMS, Answers, AsyncNet, Fetched, Form, Net, Scene, identity
 from fuseboard import _core
 from fuseboard._urls import parse_url
 from fuseboard.backends import AnswerCode, HttpRequest, HttpResponse, KvGet
+from fuseboard.backends._http_pools import Pools
 from fuseboard.backends.http import AsyncHttp, Http
 from web import Web
 
@@ -310,7 +311,7 @@ def test_whatever_is_waited_for_ends(make_scene: Callable[..., Scene], web: Web,
             assert lateness(make_scene(origin), f"{origin}/") <= LATEST_SECONDS
     elif place == "write":
         with Web(reads=False) as other:
-            scene = make_scene(other.origin)
+            scene = make_scene(other.origin, net=Net(lambda _: other.port, sends_at_once=16_384))
             late = lateness(scene, f"{other.origin}/", method="POST", body=bytes(900_000))
             assert late <= LATEST_SECONDS
     elif place == "accept":
@@ -771,6 +772,60 @@ def test_cancellation_leaks_nothing(web: Web, path: str) -> None:
     )  # the server's side is this process's too
 
 
+def test_what_a_peer_never_reads_keeps_no_connection_open() -> None:
+    """A request that is cancelled, twice, with most of its body unsent, is gone at once."""
+    with Web(reads=False) as web:
+        backend = AsyncHttp(inner=[web.origin])
+        backend._real = AsyncNet(Net(lambda _: web.port, sends_at_once=16_384))
+        call = HttpRequest("POST", parse_url(f"{web.origin}/"), (), bytes(1_000_000))
+
+        async def run() -> int:
+            async with backend as http:
+                for _ in range(5):
+                    task = asyncio.ensure_future(http.session(identity()).answer(call, soon()))
+                    await asyncio.sleep(0.02)
+                    for _ in range(4):
+                        task.cancel()
+                        await asyncio.sleep(0)
+                    with suppress(asyncio.CancelledError):
+                        await task
+                await asyncio.sleep(0.05)
+                return len(connected_to(web.port))
+
+        assert awaited(run()) == 0
+
+
+def connected_to(port: int) -> list[str]:
+    """Return this process's own ends of connections to a port, from what Linux tells of its sockets."""
+    inodes = {match[1] for each in Path("/proc/self/fd").iterdir() if (match := _socket_of(each))}
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return [line[9] for line in lines if line[2].endswith(f":{port:04X}") and line[9] in inodes]
+
+
+def _socket_of(descriptor: Path) -> re.Match[str] | None:
+    with suppress(OSError):
+        return re.match(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+    return None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_sound"),
+    [(KeyboardInterrupt, False), (asyncio.CancelledError, False), (fb.BackendError, True), (ValueError, True)],
+)
+def test_who_was_interrupted_leaves_no_client_behind(error: type[BaseException], *, is_sound: bool) -> None:
+    """After an interruption nobody gets the client again, and it is closed once its last user is gone."""
+    made, closed = iter(range(9)), list[int]()
+    pools = Pools(lambda: next(made), closed.append, 9, 9)
+    owner, users = ("web", None), [threading.Event(), threading.Event()]
+    with pools.lent(owner, users[0]) as first:
+        with pytest.raises(error), pools.lent(owner, users[1]) as second:
+            raise error("x")
+        assert (first, second, closed) == (0, 0, [])
+    assert closed == ([] if is_sound else [0])
+    with pools.lent(owner, users[1]) as third:
+        assert third == (0 if is_sound else 1)
+
+
 @pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_ctrl_c_leaks_nothing(web: Web) -> None:
     """Wherever it comes, the one connection there may be is free again."""
@@ -873,6 +928,9 @@ def test_httpx2_is_imported_where_it_is_needed() -> None:
     code = (
         "import sys, fuseboard, fuseboard.backends\n"
         "assert not {'httpx2', 'httpcore2', 'anyio'} & sys.modules.keys()\n"
+        "import fuseboard.backends.http\n"
+        "assert 'anyio._backends._asyncio' in sys.modules, 'the event loop would wait for this import'\n"
+        "del sys.modules['fuseboard.backends.http']\n"
         "sys.modules['httpx2'] = None\n"
         "import fuseboard.backends.http"
     )

@@ -138,7 +138,7 @@ BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Talk]]] = {
         b"%x\r\n%s\r\n" % (len(NOTHING_PACKED), NOTHING_PACKED) * 99
     ),
     "/slow-end": lambda talk, _: talk.begin_chunks().chunk(b"hello").wait(),
-    "/informs": lambda talk, _: talk.flood(b"HTTP/1.1 100 Go on\r\n\r\n" * 1_000),
+    "/informs": lambda talk, _: talk.flood(b"HTTP/1.1 100 \r\n\r\n" * 8_000),
     "/drip-informs": lambda talk, _: talk.drip(b"HTTP/1.1 103 Early\r\n\r\n" * 99),
     # large
     "/endless-head": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\n").flood(b"X: y\r\n" * 1_000),
@@ -205,7 +205,7 @@ class Web:
         address: where it listens.
         tls: makes it speak TLS.
         silent: never says a word to a client, TLS handshake included.
-        reads: whether it reads what clients send.
+        reads: whether it reads what clients send; where not, it takes a few bytes now and then.
 
     Attributes:
         asked: every request that it read whole.
@@ -225,6 +225,8 @@ class Web:
         self._closing = Event()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, 0), family=family, backlog=128)
+        if not reads:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         self.port: int = self._listener.getsockname()[1]
         host = f"[{address}]" if ":" in address else address
         self.origin = f"{'https' if tls else 'http'}://{host}:{self.port}"
@@ -281,7 +283,7 @@ class Web:
                     self._open = (self._open - {connection}) | {serving}
                 serving.do_handshake()
             if not self._reads:
-                self._closing.wait()
+                self._sip(connection)
             self._answer_all(serving)
         except OSError:
             pass
@@ -289,6 +291,10 @@ class Web:
             with self._lock:
                 self._open.discard(serving)
             serving.close()
+
+    def _sip(self, connection: socket.socket) -> None:
+        while not self._closing.wait(0.02) and connection.recv(16_000):
+            pass
 
     def _answer_all(self, connection: socket.socket) -> None:
         talk, buffered = Talk(connection, self._closing), b""

@@ -22,7 +22,8 @@ import httpcore2
 import httpx2
 
 from fuseboard._errors import BackendTimeout
-from fuseboard.backends._http_exchange import CONNECT_FAILURES, KEY, Exchange, shown_to_client
+from fuseboard.backends._http_errors import CONNECT_FAILURES
+from fuseboard.backends._http_exchange import KEY, Exchange, shown_to_client
 from fuseboard.backends._http_names import Names
 
 
@@ -216,7 +217,10 @@ class AsyncStream(httpcore2.AsyncNetworkStream):
             raise
 
     async def aclose(self) -> None:
-        """Close it; a peer that reads nothing can't keep it open, and neither can a cancellation."""
+        """Close it; a peer that reads nothing can't keep it open, and neither can a cancellation.
+
+        Older versions of anyio wait between closing and giving up what wasn't sent, where a cancellation leaves it open.
+        """
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         await self._stream.aclose()

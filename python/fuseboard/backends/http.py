@@ -26,7 +26,8 @@ import httpcore2
 from fuseboard._errors import UsageError
 from fuseboard.backends import Answer, HostCall, Identity
 from fuseboard.backends._http_base import HttpBase, HttpSession
-from fuseboard.backends._http_exchange import KEY, errors_as_answers
+from fuseboard.backends._http_errors import errors_as_answers
+from fuseboard.backends._http_exchange import KEY
 from fuseboard.backends._http_network import AsyncNetwork, AsyncTransport, Network, Transport
 
 __all__ = ["AsyncHttp", "Http"]
