@@ -187,8 +187,8 @@ class Scene:
 
     def connections(self, slug: str = "web", scope: str | None = None) -> list[str]:
         """Return the state of each connection of a plugin."""
-        client: Any = self.http._pools._pools[slug, scope].client
-        return [each.info() for each in client._transport.pool.connections]
+        pool: Any = self.http._pools._pools.get((slug, scope))
+        return [each.info() for each in pool.client._transport.pool.connections] if pool else []
 
     def close(self) -> None:
         self.host.close()

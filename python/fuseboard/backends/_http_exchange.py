@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Final, Protocol
 
@@ -40,6 +41,8 @@ _OF_THE_CONNECTION: Final = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer", "transfer-encoding",
     "upgrade",
 })  # fmt: skip
+
+_NOTHING: Final = httpx2.ByteStream(b"")
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -166,9 +169,9 @@ class Exchange:
         return found
 
     def request(self) -> httpx2.Request:
-        """Return the request as the client takes it; our transport sends what stands here."""
-        call = self.call
-        return httpx2.Request(call.method, str(call.url), stream=httpx2.ByteStream(b""), extensions={KEY: self})
+        """Return the request as the client takes it, and logs it; our transport sends what stands here."""
+        url = _logged_url(str(self.call.url.origin))
+        return httpx2.Request(self.call.method, url, stream=_NOTHING, extensions={KEY: self})
 
     def core_request(self) -> httpcore2.Request:
         """Return the request as it goes on the wire."""
@@ -230,6 +233,12 @@ class Exchange:
         fields = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._fields)
         shown = tuple((name, value) for name, value in fields if name.lower() not in hidden)
         return HttpResponse(self._status, shown, bytes(self._body))
+
+
+@lru_cache(maxsize=256)
+def _logged_url(origin: str) -> httpx2.URL:
+    """The client logs each URL; what guests write into paths and queries is nobody's to read there."""
+    return httpx2.URL(origin)
 
 
 def shown_to_client(fields: Fields) -> Fields:

@@ -217,11 +217,8 @@ class AsyncStream(httpcore2.AsyncNetworkStream):
             raise
 
     async def aclose(self) -> None:
-        """Close it; a peer that reads nothing can't keep it open, and neither can a cancellation.
-
-        Older versions of anyio wait between closing and giving up what wasn't sent, where a cancellation leaves it open.
-        """
-        with suppress(OSError):
+        """Close it; a peer that reads nothing can't keep it open, and neither can a cancellation."""
+        with suppress(OSError):  # anyio 4.13 waits before it gives up what wasn't sent: a cancellation ends that
             self._socket.shutdown(socket.SHUT_RDWR)
         await self._stream.aclose()
 
