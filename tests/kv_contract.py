@@ -92,9 +92,9 @@ class Session:
         assert isinstance(answer, KvNumber)
         return answer.number
 
-    def refusal(self, call: HostCall) -> BackendError:
+    def refusal(self, call: HostCall, seconds: float = 10.0) -> BackendError:
         with pytest.raises(BackendError) as caught:
-            self.answer(call)
+            self.answer(call, seconds)
         return caught.value
 
     def commit(self, seconds: float = 10.0) -> None:

@@ -60,8 +60,8 @@ class KvCaps:
         check_whole("max_value_bytes", self.max_value_bytes, _MOST)
         check_whole("max_kv_bytes", self.max_kv_bytes, _MOST)
 
-    def check(self, key: bytes, value: bytes) -> None:
-        """Refuse what is too large to be written."""
+    def check(self, key: bytes, value: bytes = b"") -> None:
+        """Refuse what is too large."""
         if len(key) > self.max_key_bytes:
             raise too_large(f"the key is larger than {self.max_key_bytes} bytes")
         if len(value) > self.max_value_bytes:

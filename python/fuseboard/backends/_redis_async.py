@@ -64,6 +64,8 @@ class _Driver:
             return value
         except StoreFailure as failure:
             raise failure.error from failure
+        finally:
+            flow.close()
 
     def leave_queue(self) -> None:
         """Let others have their turn."""
@@ -94,7 +96,7 @@ class AsyncRedisKv(RedisStore):
         prefix: what all keys in Redis begin with; two applications that share a server have two.
         tls: how the server is checked, where it isn't against the system's certificates and by its name.
         max_connections: how many connections there may be; who finds all in use waits, until the deadline.
-        max_key_bytes: the most that a key may have; a longer one can't be written: `TOO_LARGE`.
+        max_key_bytes: the most that a key may have; a longer one is answered `TOO_LARGE`.
         max_value_bytes: the same for a value.
         max_kv_bytes: the same for all keys and values of one plugin and scope together.
 
@@ -179,8 +181,9 @@ class _AsyncSession:
 
     async def commit(self, deadline: float) -> None:
         self._check_open()
+        ends = deadline - _BEFORE_OTHERS_SECONDS
         try:
-            await self._driver.run(self._invocation.commit(), deadline - _BEFORE_OTHERS_SECONDS)
+            await self._driver.run(self._invocation.commit(ends), ends)
         finally:
             self._has_ended = True
             self._driver.leave_queue()

@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import redis.asyncio.connection
 from redis import exceptions as redis_errors
@@ -30,13 +30,16 @@ from fuseboard.backends._redis_store import (
     seconds_until,
 )
 
+_LINES_A_TURN: Final = 500
+
 
 class _BoundedReader(asyncio.StreamReader):
-    """A stream that breaks where more comes than is expected."""
+    """A stream that breaks where more comes than is expected, and lets others have their turn."""
 
     def __init__(self, bounds: Bounds, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._bounds = bounds
+        self._lines = 0
 
     def feed_data(self, data: Any) -> None:
         try:
@@ -45,6 +48,12 @@ class _BoundedReader(asyncio.StreamReader):
             self.set_exception(error)
         else:
             super().feed_data(data)
+
+    async def readline(self) -> bytes:
+        self._lines += 1
+        if self._lines % _LINES_A_TURN == 0:
+            await asyncio.sleep(0)
+        return await super().readline()
 
     def is_clean(self) -> bool:
         """Return whether it is open and holds nothing."""
@@ -57,6 +66,7 @@ class _Connection(redis.asyncio.connection.Connection):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.bounds = Bounds()
+        self._transport: asyncio.Transport | None = None
         super().__init__(
             **settings.arguments,
             protocol=2,
@@ -73,17 +83,18 @@ class _Connection(redis.asyncio.connection.Connection):
 
     def drop(self) -> None:
         """Break it off."""
-        writer, self._reader, self._writer = self._writer, None, None
+        if self._transport is not None:
+            self._transport.abort()
         self._parser.on_disconnect()
-        if writer is not None:
-            writer.transport.abort()
+        self._reader = self._writer = None
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         reader = _BoundedReader(self.bounds, loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port, ssl=self._settings.tls)
-        self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._transport, self._reader = transport, reader
+        self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 class AsyncPool:
@@ -109,13 +120,11 @@ class AsyncPool:
             UsageError: another event loop uses this store.
         """
         self._check_loop()
+        await self._take_place(deadline)
         try:
-            async with asyncio.timeout(seconds_until(deadline)) as timer, self._places:
-                return await self._exchange(send, deadline)
-        except TimeoutError:
-            if timer.expired():
-                raise all_in_use() from None
-            raise
+            return await self._exchange(send, deadline)
+        finally:
+            self._places.release()
 
     async def aclose(self) -> None:
         """Close what nobody uses; what is in use is closed when it comes back."""
@@ -123,6 +132,13 @@ class AsyncPool:
         while self._idle:
             self._idle.pop().drop()
         await asyncio.sleep(0)  # the sockets are closed in the loop's next pass
+
+    async def _take_place(self, deadline: float) -> None:
+        try:
+            async with asyncio.timeout(seconds_until(deadline)):
+                await self._places.acquire()
+        except TimeoutError:
+            raise all_in_use() from None
 
     async def _exchange(self, send: Send, deadline: float) -> Any:
         if self._is_closed:

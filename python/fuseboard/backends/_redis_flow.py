@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -39,6 +40,7 @@ LOCK_GRACE_SECONDS: Final = 3.0
 
 ROLLBACK_SECONDS: Final = 1.0
 OPERATOR_SECONDS: Final = 10.0
+_SLACK_SECONDS: Final = 0.002
 _LONGEST_LOCK_SECONDS: Final = 3600.0
 _FIRST_PAUSE_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 0.016
@@ -111,7 +113,17 @@ class Space:
 class Invocation:
     """The writes of one session, and the lock that it may hold."""
 
-    __slots__ = ("_bytes", "_caps", "_clock", "_has_counted", "_may_hold", "_space", "_token", "_writes")
+    __slots__ = (
+        "_bytes",
+        "_caps",
+        "_clock",
+        "_has_counted",
+        "_may_hold",
+        "_met_silence",
+        "_space",
+        "_token",
+        "_writes",
+    )
 
     def __init__(self, space: Space, caps: KvCaps, clock: Callable[[], float] = time.monotonic) -> None:
         self._space = space
@@ -122,9 +134,16 @@ class Invocation:
         self._bytes = 0
         self._may_hold = False
         self._has_counted = False
+        self._met_silence = False
 
     def answer(self, call: HostCall, deadline: float) -> Flow[Answer]:
         """Serve one call."""
+        with self._noting_silence(deadline):
+            return (yield from self._answer(call, deadline))
+
+    def _answer(self, call: HostCall, deadline: float) -> Flow[Answer]:
+        if isinstance(call, KvGet | KvDelete | KvIncrement):
+            self._caps.check(call.key)
         match call:
             case KvGet(key=key):
                 return KvValue((yield from self._value(key)))
@@ -140,8 +159,12 @@ class Invocation:
             case _:
                 raise TypeError(f"Redis doesn't serve {type(call).__name__}")
 
-    def commit(self) -> Flow[None]:
+    def commit(self, deadline: float) -> Flow[None]:
         """Apply all writes, or none."""
+        with self._noting_silence(deadline):
+            yield from self._commit()
+
+    def _commit(self) -> Flow[None]:
         if self._writes:
             try:
                 reply = yield from self._until_free(lambda: self._run_commit(weighs=False))
@@ -156,10 +179,18 @@ class Invocation:
         yield from self.free()
 
     def free(self) -> Flow[None]:
-        """Give the lock back, where it may be held."""
-        if self._may_hold:
+        """Give the lock back, where it may be held; a server that was silent until the deadline isn't asked again."""
+        if self._may_hold and not self._met_silence:
             yield from _run(FREE, (self._space.names.lock,), (self._token,))
             self._may_hold = False
+
+    @contextmanager
+    def _noting_silence(self, deadline: float) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._met_silence = self._clock() >= deadline - _SLACK_SECONDS
+            raise
 
     # ── values ───────────────────────────────────────────────────────────────────────────────────
 
@@ -234,10 +265,12 @@ class Invocation:
         most = self._caps.max_value_bytes + _ENVELOPE_BYTES
         self._may_hold = True
         try:
-            return (yield from _run(TAKE, (names.lock, names.value(key)), arguments, most))
+            reply = yield from _run(TAKE, (names.lock, names.value(key)), arguments, most)
         except StoreFailure as failure:
             self._may_hold = self._has_counted or failure.may_be_done
             raise
+        self._may_hold = reply[0] == b"held"
+        return reply
 
     def _until_free(self, ask: Callable[[], Flow[Any]]) -> Flow[Any]:
         pause = _FIRST_PAUSE_SECONDS

@@ -64,6 +64,8 @@ class _Driver:
             return value
         except StoreFailure as failure:
             raise failure.error from failure
+        finally:
+            flow.close()
 
     def stop(self) -> None:
         """End a wait for the lock, from another thread."""
@@ -98,7 +100,7 @@ class RedisKv(RedisStore):
         prefix: what all keys in Redis begin with; two applications that share a server have two.
         tls: how the server is checked, where it isn't against the system's certificates and by its name.
         max_connections: how many connections there may be; who finds all in use waits, until the deadline.
-        max_key_bytes: the most that a key may have; a longer one can't be written: `TOO_LARGE`.
+        max_key_bytes: the most that a key may have; a longer one is answered `TOO_LARGE`.
         max_value_bytes: the same for a value.
         max_kv_bytes: the same for all keys and values of one plugin and scope together.
 
@@ -187,7 +189,7 @@ class _Session:
         with self._turn:
             self._check_open()
             try:
-                self._driver.run(self._invocation.commit(), deadline)
+                self._driver.run(self._invocation.commit(deadline), deadline)
             finally:
                 self._has_ended = True
                 self._driver.leave_queue()

@@ -362,7 +362,7 @@ class MemoryKv:
 
     Args:
         initial: keys and values by plugin, without a scope.
-        max_key_bytes: the most that a key may have; a longer one can't be written: `TOO_LARGE`.
+        max_key_bytes: the most that a key may have; a longer one is answered `TOO_LARGE`.
         max_value_bytes: the same for a value.
         max_kv_bytes: the same for all keys and values of one plugin and scope together.
         clock: seconds that never go back; keys expire by it.
@@ -475,6 +475,8 @@ class _KvSession(_Session):
         self._growth = 0
 
     def _answer(self, call: HostCall, deadline: float) -> Answer:
+        if isinstance(call, KvGet | KvDelete):
+            self._caps.check(call.key)
         match call:
             case KvGet(key=key):
                 return KvValue(self._held(key).at(self._clock()))
