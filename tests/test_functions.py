@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -299,6 +302,103 @@ def test_other_calls_are_refused() -> None:
     assert caught.value.code == AnswerCode.NOT_FOUND
     with pytest.raises(TypeError, match="KvGet"):
         session.answer(KvGet(b"k"), DEADLINE)
+
+
+def plain_text(value: Any) -> str:
+    return value  # type: ignore[no-any-return]
+
+
+def whole(value: Any) -> int:
+    return value  # type: ignore[no-any-return]
+
+
+def nothing(value: Any) -> None:
+    return value  # type: ignore[no-any-return]
+
+
+def an_address(value: Any) -> Address | None:
+    if isinstance(value, list):
+        return Address(*value)
+    return value  # type: ignore[no-any-return]
+
+
+def some(value: Any) -> Annotated[list[Annotated[int, AT_LEAST_1]], msgspec.Meta(max_length=2)]:
+    return value  # type: ignore[no-any-return]
+
+
+def when(value: Any) -> str:  # noqa: ARG001
+    return dt.datetime.now(dt.UTC)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [
+        (plain_text, b"1"), (plain_text, b"null"), (whole, b'"1"'), (whole, b"1.5"), (whole, b"true"),
+        (nothing, b"0"), (an_address, b'["a", 0]'), (an_address, b"{}"), (some, b"[1, 2, 3]"),
+        (some, b"[0]"), (when, b"1"),
+    ],
+)  # fmt: skip
+def test_results_of_another_type_are_the_functions_error(function: Any, value: bytes) -> None:
+    """A result that doesn't fit the annotation never reaches a guest, and the error names the function."""
+    with pytest.raises(TypeError, match="host function 'f': its result doesn't fit its annotation"):
+        called(function, b'{"value": %b}' % value)
+
+
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [(plain_text, b'"1"'), (whole, b"-7"), (nothing, b"null"), (an_address, b'["a", 3]'), (some, b"[1, 2]")],
+)
+def test_results_of_the_annotated_type_pass(function: Any, value: bytes) -> None:
+    """A result that fits its annotation is answered."""
+    assert called(function, b'{"value": %b}' % value)
+
+
+def gives_an_iterator() -> Iterator[int]:
+    yield 1
+
+
+def gives_a_foreign_type() -> Session_: ...  # type: ignore[empty-body]
+
+
+@pytest.mark.parametrize("function", [gives_an_iterator, gives_a_foreign_type])
+def test_results_that_have_no_json_are_refused(function: Any) -> None:
+    """An annotation that JSON can't hold is refused when a host gets the function."""
+    with pytest.raises(UsageError, match="host function 'f': its result can't be written as JSON"):
+        Functions([host_function("f")(function)])
+
+
+# ── pydantic ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Letter(pydantic.BaseModel):
+    """A pydantic model of the application's."""
+
+    to: str = pydantic.Field(min_length=3)
+    copies: int = pydantic.Field(default=1, ge=1, alias="n")
+
+
+def test_pydantic_models_are_arguments_and_results() -> None:
+    """A model, and a list of them, is validated by pydantic, and written by its aliases."""
+    seen: list[object] = []
+
+    def send(letters: list[Letter], first: Letter | None = None) -> list[Letter]:
+        seen.append(first)
+        return letters
+
+    json = called(send, b'{"letters": [{"to": "you", "n": 2}], "first": {"to": "her"}}')
+    assert (json, seen) == (b'[{"to":"you","n":2}]', [Letter(to="her")])
+    assert "$.letters[0]" in refusal(send, b'{"letters": [{"to": "u"}]}').reason
+    assert refusal(send, b'{"letters": [{"to": "you", "n": 0}]}').code == AnswerCode.BAD_REQUEST
+
+
+def test_pydantic_results_are_checked() -> None:
+    """A model that was made without validation doesn't pass."""
+
+    def make() -> Letter:
+        return Letter.model_construct(to="x", copies=0)
+
+    with pytest.raises(TypeError, match="doesn't fit its annotation"):
+        called(make)
 
 
 # ── on_commit ────────────────────────────────────────────────────────────────────────────────────

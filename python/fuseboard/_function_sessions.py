@@ -2,7 +2,7 @@
 
 Rules:
 * Arguments are decoded against the annotations, all by name; nothing of another shape reaches a function.
-* A result crosses as JSON or not at all: NaN and infinities, which JSON can't hold, are the function's error.
+* A result crosses as JSON that fits the annotation, or not at all: anything else is the function's error.
 * Callbacks run once the writes are lasting: nothing that one raises keeps the others from running.
 """
 
@@ -14,14 +14,12 @@ import inspect
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from fuseboard._errors import BackendError
-from fuseboard._functions import INJECTED, Call, HostFunction, is_async, plain, usage_error
+from fuseboard._function_values import Signature
+from fuseboard._functions import INJECTED, Call, HostFunction, is_async, usage_error
 from fuseboard._hostcalls import AnswerCode, FunctionCall, FunctionResult, function_limit
-from fuseboard._values import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +35,7 @@ class Functions:
     """The functions of one host, as the backend that serves `FunctionCall`.
 
     Attributes:
+        declared: they themselves, in their order.
         names: what they are called.
         ceilings: by the limit's name (`functions.<name>`), for those declared with `per_invocation`.
         async_names: those that are coroutine functions; only an asynchronous host can call them.
@@ -48,6 +47,7 @@ class Functions:
     def __init__(self, functions: Iterable[HostFunction[..., Any]]) -> None:
         declared = [_declared(function) for function in functions]
         _check_unique(function.name for function in declared)
+        self.declared = tuple(declared)
         self._by_name = {function.name: _Callable.of(function) for function in declared}
         self.names = frozenset(self._by_name)
         self.ceilings = {
@@ -111,8 +111,8 @@ class _Calls:
         function = self._functions.get(call.name)
         if function is None:
             raise BackendError(f"there is no function {call.name!r}", code=AnswerCode.NOT_FOUND)
-        arguments = function.arguments(call.arguments)
-        if function.wants_call:
+        arguments = function.signature.read(call.arguments)
+        if function.signature.wants_call:
             arguments[INJECTED] = self._call(deadline)
         return function, arguments
 
@@ -135,7 +135,7 @@ class _Calls:
 class _FunctionsSession(_Calls):
     def answer(self, call: HostCall, deadline: float) -> Answer:
         function, arguments = self._read(call, deadline)
-        return FunctionResult(write_json(function.function(**arguments)))
+        return FunctionResult(function.signature.write(function.function(**arguments)))
 
     def commit(self, deadline: float) -> None:  # noqa: ARG002  what was asked for is done, however late
         for callback in self._taken_callbacks():
@@ -164,7 +164,8 @@ class _AsyncFunctionsSession(_Calls):
 
     async def answer(self, call: HostCall, deadline: float) -> Answer:
         function, arguments = self._read(call, deadline)
-        return FunctionResult(write_json(await self._threads.result(functools.partial(function.function, **arguments))))
+        result = await self._threads.result(functools.partial(function.function, **arguments))
+        return FunctionResult(function.signature.write(result))
 
     async def commit(self, deadline: float) -> None:  # noqa: ARG002  what was asked for is done, however late
         callbacks = self._taken_callbacks()
@@ -192,59 +193,20 @@ class _AsyncFunctionsSession(_Calls):
 
 @dataclass(frozen=True, slots=True)
 class _Callable:
-    """A declared function with what reads its arguments."""
+    """A declared function with what reads its arguments and writes its result."""
 
     function: Callable[..., object]
-    decoder: msgspec.json.Decoder[msgspec.Struct]
-    parameters: tuple[str, ...]
-    wants_call: bool
+    signature: Signature
 
     @classmethod
     def of(cls, declared: HostFunction[..., Any]) -> _Callable:
-        parameters = inspect.signature(declared.function).parameters
-        names = tuple(name for name in parameters if name != INJECTED)
-        hints = _hints(declared)
-        # A default is the function's own business: what a guest leaves out isn't passed.
-        fields = [
-            (name, hints.get(name, Any), msgspec.field(default=msgspec.UNSET))
-            if parameters[name].default is not inspect.Parameter.empty
-            else (name, hints.get(name, Any))
-            for name in names
-        ]
-        return cls(declared.function, _decoder(declared.name, fields), names, INJECTED in parameters)
-
-    def arguments(self, data: bytes) -> dict[str, Any]:
-        try:
-            decoded = self.decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BackendError(f"the arguments don't fit: {error}", code=AnswerCode.BAD_REQUEST) from error
-        values = ((name, getattr(decoded, name)) for name in self.parameters)
-        return {name: value for name, value in values if value is not msgspec.UNSET}
+        return cls(declared.function, Signature(declared))
 
 
 def _check_done(result: object) -> None:
     if inspect.iscoroutine(result):
         result.close()
         raise TypeError("the callback gave a coroutine, and a Host awaits none")
-
-
-def _hints(declared: HostFunction[..., Any]) -> dict[str, Any]:
-    innermost = plain(declared)
-    annotated = innermost if inspect.isroutine(innermost) else type(innermost).__call__
-    try:
-        return get_type_hints(annotated, include_extras=True)
-    except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        advice = "the names must exist at run time, so import them outside `if TYPE_CHECKING:`"
-        raise usage_error(declared.name, f"its annotations can't be resolved ({error}); {advice}") from error
-
-
-def _decoder(name: str, fields: list[Any]) -> msgspec.json.Decoder[msgspec.Struct]:
-    try:
-        arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
-        msgspec.json.schema(arguments)  # a type that JSON can't hold fails here, and not at each call
-        return msgspec.json.Decoder(arguments)
-    except TypeError as error:
-        raise usage_error(name, f"its arguments can't be read from JSON: {error}") from error
 
 
 def _declared(function: object) -> HostFunction[..., Any]:

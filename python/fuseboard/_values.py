@@ -22,7 +22,7 @@ from fuseboard._errors import HookTypeError, UsageError
 UNWRITABLE: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 """What encoders and decoders raise for a value that isn't theirs."""
 
-_WRITTEN_AS_TEXT: Final = (
+WRITTEN_AS_TEXT: Final = (
     bytes, bytearray, memoryview, dt.datetime, dt.date, dt.time, dt.timedelta,
     uuid.UUID, decimal.Decimal,
 )  # fmt: skip
@@ -75,10 +75,10 @@ def encode_context(hook: str, context: Mapping[str, Any] | None) -> bytes:
         raise HookTypeError(hook, "context", str(error)) from None
 
 
-def write_json(value: object) -> bytes:
+def write_json(value: object, enc_hook: Callable[[Any], Any] | None = None) -> bytes:
     """Return a value of the application's as JSON; raises one of `UNWRITABLE`, for NaN too."""
-    encoded = msgspec.json.encode(value)
-    if b"null" in encoded and _has_non_finite(msgspec.to_builtins(value)):
+    encoded = msgspec.json.encode(value, enc_hook=enc_hook)
+    if b"null" in encoded and _has_non_finite(msgspec.to_builtins(value, enc_hook=enc_hook)):
         raise ValueError("NaN and infinities have no JSON form")
     return encoded
 
@@ -98,7 +98,7 @@ def _msgspec_codec(value_type: Any, decode: Callable[[bytes], Any]) -> Codec:
             return write(value)
         encoded = write_json(value)
         decode(encoded)
-        msgspec.convert(msgspec.to_builtins(value, builtin_types=_WRITTEN_AS_TEXT), value_type)
+        msgspec.convert(msgspec.to_builtins(value, builtin_types=WRITTEN_AS_TEXT), value_type)
         return encoded
 
     return Codec(encode, decode)
