@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
@@ -19,7 +20,9 @@ import pytest
 from drivers import awaited
 from fuseboard._errors import BackendError
 from fuseboard._grants import Grants
-from fuseboard.backends import DbChanged, DbExec, DbQuery, DbRows, Identity
+from fuseboard.backends import DbChanged, DbExec, DbQuery, DbRows, Identity, Migration
+from fuseboard.backends.db import Sqlite
+from fuseboard.backends.memory import MemoryDb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,3 +146,27 @@ MakeEngine = Callable[[pytest.FixtureRequest, "Path"], AbstractContextManager[En
 
 ENGINES: Final[dict[str, MakeEngine]] = {}
 """The engines under test by name: made from the request, for fixtures of their own, and a folder; closed at the end."""
+
+
+def _migrations() -> tuple[Migration, ...]:
+    return (Migration(1, "tables", SCHEMA, sha256(SCHEMA.encode()).hexdigest()),)
+
+
+@contextmanager
+def _memory(_: pytest.FixtureRequest, __: Path) -> Iterator[Engine]:
+    backend = MemoryDb()
+    for plugin in {plugin for plugin, _ in NAMESPACES}:
+        backend.prepare(plugin, _migrations())
+    yield Engine("memory", backend, is_serial=True)
+    backend.close()
+
+
+@contextmanager
+def _sqlite(_: pytest.FixtureRequest, folder: Path) -> Iterator[Engine]:
+    with Sqlite(folder / "data") as backend:
+        for plugin in {plugin for plugin, _ in NAMESPACES}:
+            backend.prepare(plugin, _migrations())
+        yield Engine("sqlite", backend)
+
+
+ENGINES.update({"memory": _memory, "sqlite": _sqlite})

@@ -4,6 +4,8 @@ Rules:
 * A fork waits for what runs, and what would begin waits for the fork.
 * Nobody waits for long: an application whose own fork handlers wait for a thread that waits here must not hang. After
   `PATIENCE_SECONDS` it goes on, as it would without this.
+* Whoever works may begin more work inside of it: only the outermost waits for a fork.
+* What a child must not inherit is closed before the fork, when nobody works any more.
 """
 
 from __future__ import annotations
@@ -12,10 +14,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Condition
-from typing import Final
+from threading import Condition, local
+from typing import Final, Protocol
+from weakref import WeakSet
 
 PATIENCE_SECONDS: Final = 1.0
+
+
+class Watched(Protocol):
+    """What has open files that a child must not have."""
+
+    def before_fork(self) -> None:
+        """Close them; nobody works."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew."""
 
 
 class ForkGate:
@@ -25,17 +38,28 @@ class ForkGate:
         self._changed = Condition()
         self._forks = 0
         self._working = 0
+        self._mine = local()
+        self._watched: WeakSet[Watched] = WeakSet()
+
+    def watch(self, watched: Watched) -> None:
+        """Have this called at forks, as long as it lives."""
+        self._watched.add(watched)
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """Do what a fork must not cut in two."""
-        gate = self._changed
+        gate, mine = self._changed, self._mine.__dict__
+        if mine.get("works"):
+            yield
+            return
         with gate:
             gate.wait_for(lambda: not self._forks, PATIENCE_SECONDS)
             self._working += 1
+        mine["works"] = True
         try:
             yield
         finally:
+            mine["works"] = False
             with gate:
                 self._working = max(0, self._working - 1)  # a child that was forked from inside begins with none
                 gate.notify_all()
@@ -45,6 +69,8 @@ class ForkGate:
         with self._changed:
             self._forks += 1
             self._changed.wait_for(lambda: not self._working, PATIENCE_SECONDS)
+        for watched in tuple(self._watched):
+            watched.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Let all go on."""
@@ -56,6 +82,8 @@ class ForkGate:
         """Begin anew: nobody who worked or waited is here."""
         self._changed = Condition()
         self._forks = self._working = 0
+        for watched in tuple(self._watched):
+            watched.after_fork_in_child()
 
 
 @cache

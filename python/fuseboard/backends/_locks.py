@@ -29,6 +29,11 @@ class OwnedLock:
                 self._owner = owner
             return self._owner is owner
 
+    def pause(self, seconds: float, gives_up: Callable[[], bool]) -> None:
+        """Wait this long for what isn't ours to know of, or until who waits gives up."""
+        with self._freed:
+            self._freed.wait_for(gives_up, seconds)
+
     def look_again(self) -> None:
         """Have all that wait look whether they give up."""
         with self._freed:

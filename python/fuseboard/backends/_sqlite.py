@@ -1,10 +1,12 @@
-"""SQLite for statements that a guest wrote: what it may do, for how long, and how large things get.
+"""SQLite for statements that a guest wrote: what it may do, for how long, and what its errors mean.
 
 Rules:
 * An authorizer allows a list of actions while a statement is compiled, and nothing at all between statements.
+* Names that begin with `fuseboard_` or `sqlite_` are out of a guest's reach, in whatever place.
 * No fork cuts a statement in two.
 * The deadline is looked at between SQLite's opcodes only. What a single opcode can cost is bounded by sizes, and
-  functions whose time grows with the square of their input are replaced or refused.
+  functions whose time grows with the square of their input are replaced or refused. How many such opcodes come between
+  two looks is bounded too, by the length of programs and the number of functions that take long.
 """
 
 from __future__ import annotations
@@ -13,40 +15,59 @@ import math
 import sqlite3
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
 from fuseboard.backends._fork_gate import fork_gate
-from fuseboard.backends._locks import OwnedLock
+from fuseboard.backends._sqlite_functions import replace_functions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-PAGE_BYTES: Final = 4096
-_LARGEST_REPLY: Final = 4 * MIB
-_LARGEST_VALUE: Final = MIB
-_VALUE_OVERHEAD: Final = 16
-_OPCODES_BETWEEN_LOOKS: Final = 1000
-_MOST_TRIMMED: Final = 256
+INNER_PREFIX: Final = "fuseboard_"
+"""How the names of our own tables begin."""
+
+LARGEST_VALUE: Final = MIB
+"""The most that a value holds, and a row, in bytes. At 4 MiB, one JSON function took 54 ms, and one `LIKE` 26."""
+
+_OPCODES_BETWEEN_LOOKS: Final = 100
+_MOST_OPCODES: Final = 25_000
+_MOST_SLOW_CALLS: Final = 32
 
 READING: Final = frozenset({
     sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
 })  # fmt: skip
-WRITING: Final = READING | {
-    sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE,
+WRITING: Final = READING | {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
+MIGRATING: Final = WRITING | {
     sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_ALTER_TABLE,
     sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_DROP_INDEX, sqlite3.SQLITE_REINDEX,
     sqlite3.SQLITE_CREATE_VIEW, sqlite3.SQLITE_DROP_VIEW,
     sqlite3.SQLITE_CREATE_TRIGGER, sqlite3.SQLITE_DROP_TRIGGER,
 }  # fmt: skip
-_REFUSED_FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer", "sqlite_log", "json_patch"})
-_REFUSED_TABLES: Final = frozenset({"sqlite_dbpage"})
+_OUT_OF_REACH: Final = {
+    READING: (INNER_PREFIX, "sqlite_", "pragma_"),
+    WRITING: (INNER_PREFIX, "sqlite_", "pragma_"),
+    MIGRATING: (INNER_PREFIX, "pragma_"),  # SQLite writes tables of its own for them, which it lets nobody else write
+}
+_ADVICE: Final = {
+    READING: "a query only reads; use exec to write",
+    WRITING: "guests change rows of their tables, no more",
+    MIGRATING: "migrations make and change tables, indexes, views and triggers, no more",
+}
+_REFUSED_TABLES: Final = frozenset({"dbstat", "sqlite_dbpage", "sqlite_stmt", "bytecode", "tables_used"})
+_REFUSED_FUNCTIONS: Final = frozenset({
+    "load_extension", "fts3_tokenizer", "sqlite_log", "json_patch", "glob", "regexp", "match", "readfile", "writefile",
+})  # fmt: skip
+_QUICK_FUNCTIONS: Final = frozenset({
+    "abs", "avg", "coalesce", "count", "dense_rank", "first_value", "ifnull", "iif", "lag", "last_value", "lead", "max",
+    "min", "nullif", "random", "rank", "round", "row_number", "sign", "sum", "total", "typeof",
+})  # fmt: skip
 _SIZES: Final = {
-    sqlite3.SQLITE_LIMIT_LENGTH: _LARGEST_VALUE,
+    sqlite3.SQLITE_LIMIT_LENGTH: LARGEST_VALUE,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: MIB // 4,
+    sqlite3.SQLITE_LIMIT_VDBE_OP: _MOST_OPCODES,
     sqlite3.SQLITE_LIMIT_COLUMN: 200,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
@@ -64,16 +85,19 @@ _CODES: Final = {
     sqlite3.SQLITE_TOOBIG: AnswerCode.TOO_LARGE,
     sqlite3.SQLITE_FULL: AnswerCode.TOO_LARGE,
 }
+ERRORS: Final = (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError, MemoryError)
+"""What running a statement can raise: `MemoryError` is SQLite's word for a program over the limit of its length."""
 
 
 class Guard:
     """What SQLite asks us: while it compiles, whether a statement may do this; while it runs, whether it is late."""
 
-    __slots__ = ("_allowed", "_deadline", "refused", "stopped")
+    __slots__ = ("_allowed", "_deadline", "_slow_calls", "refused", "stopped")
 
     def __init__(self) -> None:
         self._allowed: frozenset[int] | None = None
         self._deadline = math.inf
+        self._slow_calls = 0
         self.refused = False
         self.stopped = False
 
@@ -82,18 +106,15 @@ class Guard:
         """Allow these of SQLite's actions until the deadline, `None` for all; nothing runs unguarded afterwards."""
         with fork_gate().working():
             self._allowed, self._deadline, self.refused, self.stopped = actions, deadline, False, False
+            self._slow_calls = 0
             try:
                 yield
             finally:
                 self._allowed, self._deadline = frozenset(), -math.inf
 
     def authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
-        """Answer SQLite's question; `first` is a table's name, `second` a function's."""
-        if self._allowed is None:
-            return sqlite3.SQLITE_OK
-        named = second if action == sqlite3.SQLITE_FUNCTION else first
-        refused_names = _REFUSED_FUNCTIONS if action == sqlite3.SQLITE_FUNCTION else _REFUSED_TABLES
-        if action in self._allowed and (named or "").lower() not in refused_names:
+        """Answer SQLite's question; `first` is mostly a table's name, `second` a function's, or a table's too."""
+        if self._allowed is None or (action in self._allowed and self._may_name(action, first, second)):
             return sqlite3.SQLITE_OK
         self.refused = True
         return sqlite3.SQLITE_DENY
@@ -113,105 +134,54 @@ class Guard:
         said_no = self.stopped if code == sqlite3.SQLITE_INTERRUPT else self.refused
         return code in {sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_AUTH} and not said_no
 
+    def _may_name(self, action: int, first: str | None, second: str | None) -> bool:
+        if action == sqlite3.SQLITE_FUNCTION:
+            return self._may_call((second or "").lower())
+        return all(self._may_reach(name.lower()) for name in (first, second) if name)
 
-@dataclass(frozen=True, slots=True)
-class Database:
-    """One namespace's database, the guard on it, and the lock of whoever writes."""
+    def _may_call(self, name: str) -> bool:
+        if self._allowed is MIGRATING:
+            return name not in _REFUSED_FUNCTIONS
+        self._slow_calls += name not in _QUICK_FUNCTIONS
+        return name not in _REFUSED_FUNCTIONS and self._slow_calls <= _MOST_SLOW_CALLS
 
-    connection: sqlite3.Connection
-    guard: Guard
-    lock: OwnedLock = field(default_factory=OwnedLock)
-
-
-def open_database(pages: int) -> Database:
-    """Return a database in memory that may grow to `pages` pages."""
-    with fork_gate().working():
-        return _opened(pages)
+    def _may_reach(self, name: str) -> bool:
+        return not name.startswith(_OUT_OF_REACH[self._allowed or READING]) and name not in _REFUSED_TABLES
 
 
-def _opened(pages: int) -> Database:
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=0)
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    connection.execute(f"PRAGMA max_page_count = {pages}")
+def guarded(connection: sqlite3.Connection) -> Guard:
+    """Bound the sizes of a connection, have it use our functions, and return its guard, which allows all till asked."""
+    connection.execute("SELECT * FROM json_each('1'), json_tree('1')")  # made now: to make them later isn't allowed
     for category, size in _SIZES.items():
         connection.setlimit(category, size)
-    for name, arguments, function in _LINEAR_FUNCTIONS:
-        connection.create_function(name, arguments, function, deterministic=True)
+    replace_functions(connection, LARGEST_VALUE)
     guard = Guard()
     connection.set_authorizer(guard.authorize)
     connection.set_progress_handler(guard.is_late, _OPCODES_BETWEEN_LOOKS)
-    return Database(connection, guard)
+    return guard
 
 
-def refusal(error: Exception, *, reads_only: bool) -> str:
-    """Return the advice that goes with a statement that the authorizer refused."""
-    advice = "a query only reads; use exec to write" if reads_only else "guests change tables and their rows, no more"
-    return f"{error}: {advice}"
+def refusal(error: Exception, actions: frozenset[int] | None) -> BackendError:
+    """Return what a guest is answered for a statement that the authorizer refused."""
+    advice = f"{_ADVICE[actions or WRITING]}, and a statement calls {_MOST_SLOW_CALLS} functions at most"
+    return BackendError(f"{error}: {advice}", code=AnswerCode.BAD_REQUEST)
 
 
 def as_backend_error(error: Exception) -> BackendError:
     """Return what a guest is answered for an error of SQLite's."""
+    if isinstance(error, MemoryError):
+        return BackendError("the statement is too long", code=AnswerCode.TOO_LARGE)
     without_code = sqlite3.SQLITE_TOOBIG if isinstance(error, sqlite3.DataError) else sqlite3.SQLITE_ERROR
-    code = getattr(error, "sqlite_errorcode", without_code) & 0xFF
-    if code == sqlite3.SQLITE_INTERRUPT:
+    code: int = getattr(error, "sqlite_errorcode", without_code)
+    if code == sqlite3.SQLITE_BUSY_SNAPSHOT:
+        reason = "another invocation has written since this one began to read; do it again"
+        return BackendError(reason, code=AnswerCode.CONFLICT)
+    if code & 0xFF == sqlite3.SQLITE_INTERRUPT:
         return BackendTimeout("the statement was still running at the deadline")
-    return BackendError(str(error), code=_CODES.get(code, AnswerCode.BACKEND_FAILED))
+    return BackendError(str(error), code=_CODES.get(code & 0xFF, AnswerCode.BACKEND_FAILED))
 
 
-def fetched(cursor: sqlite3.Cursor) -> tuple[tuple[Any, ...], ...]:
-    """Return a cursor's rows, of which no more are read than a reply can hold."""
-    rows, size = [], 0
-    for row in cursor:
-        size += sum(_VALUE_OVERHEAD + (len(value) if isinstance(value, str | bytes) else 0) for value in row)
-        if size > _LARGEST_REPLY:
-            raise BackendError(f"the rows are over {_LARGEST_REPLY} bytes; ask for less", code=AnswerCode.TOO_LARGE)
-        rows.append(row)
-    return tuple(rows)
-
-
-# SQLite's own forms of these compare every place with the whole pattern: seconds in one opcode for 1 MiB of text.
-
-
-def _instr(text: object, part: object) -> int | None:
-    if text is None or part is None:
-        return None
-    if isinstance(text, bytes) and isinstance(part, bytes):
-        return text.find(part) + 1
-    return _as_text(text).find(_as_text(part)) + 1
-
-
-def _replace(*values: object) -> str | None:
-    if None in values:
-        return None
-    text, old, new = map(_as_text, values)
-    if not old:
-        return text
-    if len(text) + text.count(old) * (len(new) - len(old)) > _LARGEST_VALUE:
-        raise ValueError("the result is too large")
-    return text.replace(old, new)
-
-
-def _trimming(strip: Callable[[str, str], str]) -> Callable[[object, object], str | None]:
-    def trim(text: object, characters: object) -> str | None:
-        if text is None or characters is None:
-            return None
-        distinct = "".join(set(_as_text(characters)))
-        if len(distinct) > _MOST_TRIMMED:
-            raise ValueError("too many characters to trim")
-        return strip(_as_text(text), distinct) if distinct else _as_text(text)
-
-    return trim
-
-
-def _as_text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-_LINEAR_FUNCTIONS: Final[tuple[tuple[str, int, Callable[..., Any]], ...]] = (
-    ("instr", 2, _instr),
-    ("replace", 3, _replace),
-    ("trim", 2, _trimming(str.strip)),
-    ("ltrim", 2, _trimming(str.lstrip)),
-    ("rtrim", 2, _trimming(str.rstrip)),
-)
+def is_busy(error: Exception) -> bool:
+    """Return whether another connection, mostly of another process, has to be waited for."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY and code != sqlite3.SQLITE_BUSY_SNAPSHOT

@@ -16,12 +16,10 @@ Rules:
 from __future__ import annotations
 
 import math
-import sqlite3
 import time
-from abc import ABC, abstractmethod
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from threading import TIMEOUT_MAX, Lock
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from fuseboard._errors import BackendError, BackendTimeout
@@ -29,10 +27,8 @@ from fuseboard._limits import MIB
 from fuseboard.backends import (
     Answer,
     AnswerCode,
-    DbChanged,
     DbExec,
     DbQuery,
-    DbRows,
     HttpRequest,
     HttpResponse,
     KvDelete,
@@ -45,8 +41,6 @@ from fuseboard.backends import (
 )
 from fuseboard.backends._fork_gate import fork_gate
 from fuseboard.backends._kv import (
-    ENDED,
-    LOCKED,
     MAX_KEY_BYTES,
     MAX_KV_BYTES,
     MAX_VALUE_BYTES,
@@ -56,90 +50,20 @@ from fuseboard.backends._kv import (
     weight,
 )
 from fuseboard.backends._locks import OwnedLock
-from fuseboard.backends._sqlite import (
-    PAGE_BYTES,
-    READING,
-    WRITING,
-    Database,
-    as_backend_error,
-    fetched,
-    open_database,
-    refusal,
-)
+from fuseboard.backends._owned_session import OwnedSession, unserved
+from fuseboard.backends._sqlite_connection import PAGE_BYTES, Connection, check_unbroken
+from fuseboard.backends._sqlite_migrations import run, try_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from fuseboard.backends import HostCall, Identity
+    from fuseboard.backends import HostCall, Identity, Migration
+    from fuseboard.backends._database import Parameter
 
 _Namespace = tuple[str, str | None]
 
 _PATIENCE_SECONDS: Final = 5.0
 _NOT_THERE: Final = Written(None)
-
-
-class _Session(ABC):
-    """A session that may hold its namespace's lock, and gives it back however it ends."""
-
-    def __init__(self, lock: OwnedLock) -> None:
-        self._lock = lock
-        self._turn = Lock()
-        self._has_ended = False
-
-    def answer(self, call: HostCall, deadline: float) -> Answer:
-        with self._turn:
-            self._check_open()
-            return self._answer(call, deadline)
-
-    def commit(self, deadline: float) -> None:
-        with self._turn:
-            self._check_open()
-            try:
-                self._commit(deadline)
-            finally:
-                self._end()
-
-    def rollback(self) -> None:
-        self._has_ended = True
-        self._stop()  # an answer that nobody waits for any more
-        with self._turn:
-            self._end()
-
-    def _stop(self) -> None:
-        self._lock.look_again()
-
-    def _check_open(self) -> None:
-        if self._has_ended:
-            raise BackendError(ENDED)
-
-    def _take_lock(self, deadline: float) -> None:
-        if not self._lock.take(self, _seconds_until(deadline), lambda: self._has_ended):
-            raise BackendTimeout(LOCKED)
-
-    def _end(self) -> None:
-        self._has_ended = True
-        try:
-            self._forget()
-        finally:
-            self._lock.give_back(self)
-
-    @abstractmethod
-    def _answer(self, call: HostCall, deadline: float) -> Answer: ...
-
-    @abstractmethod
-    def _commit(self, deadline: float) -> None: ...
-
-    @abstractmethod
-    def _forget(self) -> None:
-        """Undo what isn't committed; nothing to do after a commit."""
-
-
-def _seconds_until(deadline: float) -> float:
-    return min(max(0.0, deadline - time.monotonic()), TIMEOUT_MAX)
-
-
-def _unserved(backend: str, call: HostCall) -> TypeError:
-    return TypeError(f"{backend} doesn't serve {type(call).__name__}")
 
 
 # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────
@@ -179,7 +103,7 @@ class _HttpSession:
 
     def answer(self, call: HostCall, deadline: float) -> Answer:  # noqa: ARG002  a handler can't be stopped
         if not isinstance(call, HttpRequest):
-            raise _unserved("MemoryHttp", call)
+            raise unserved("MemoryHttp", call)
         return self._backend.send(call)
 
     def commit(self, deadline: float) -> None:
@@ -195,9 +119,9 @@ class _HttpSession:
 class MemoryDb:
     """SQLite in memory: one database for each plugin and scope.
 
-    A session is one transaction, from its first statement on, alone in its namespace. Foreign keys are enforced.
-    Guests may use tables, indexes, views and triggers; not `ATTACH`, `PRAGMA`, `VACUUM`, transactions of their own,
-    temporary or virtual tables. A value holds at most 1 MiB, the rows of a query about 4 MiB.
+    It keeps the contract of databases, so that what is tested with it runs on files too; tables are made by migrations,
+    or by `rows`. A session is one transaction, from its first statement on, alone in its namespace. Foreign keys are
+    enforced. A value holds at most 1 MiB.
 
     Args:
         max_bytes: the most that one namespace's database may grow to; more is answered `TOO_LARGE`.
@@ -205,8 +129,9 @@ class MemoryDb:
 
     def __init__(self, *, max_bytes: int = 64 * MIB) -> None:
         self._pages = max(1, max_bytes // PAGE_BYTES)
-        self._databases: dict[_Namespace, Database] = {}
-        self._inherited: list[dict[_Namespace, Database]] = []
+        self._databases: dict[_Namespace, _Database] = {}
+        self._migrations: dict[str, tuple[Migration, ...]] = {}
+        self._inherited: list[dict[_Namespace, _Database]] = []
         self._lock = Lock()
         fork_gate()
 
@@ -214,26 +139,38 @@ class MemoryDb:
         """Return a session on the identity's namespace."""
         return _DbSession(self._database(identity.plugin, identity.scope), writes=identity.grants.db == "write")
 
-    def rows(self, plugin: str, sql: str, *, scope: str | None = None) -> list[tuple[Any, ...]]:
+    def prepare(self, plugin: str, migrations: tuple[Migration, ...]) -> None:
+        """Apply a plugin's migrations to its databases, and to those that begin later.
+
+        Raises:
+            BackendError: one fails, or an invocation held a database for 5 seconds.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        try_out(migrations, deadline)
+        with self._lock:
+            self._migrations[plugin] = migrations
+            existing = [database for (owner, _), database in self._databases.items() if owner == plugin]
+        for database in existing:
+            with _alone(database, plugin):
+                database.bring_up(migrations, deadline)
+
+    def rows(
+        self, plugin: str, sql: str, parameters: Sequence[Parameter] = (), *, scope: str | None = None
+    ) -> list[tuple[Any, ...]]:
         """Run one statement of the application's own outside any session, unrestricted, and return its rows.
 
         Raises:
             BackendTimeout: an invocation held the database for 5 seconds.
             sqlite3.Error: the statement failed.
         """
+        values = {str(place): value for place, value in enumerate(parameters, 1)}
         database = self._database(plugin, scope)
-        reader = object()
-        if not database.lock.take(reader, _PATIENCE_SECONDS):
-            raise BackendTimeout(f"an invocation of {plugin!r} has held its database for {_PATIENCE_SECONDS} seconds")
-        try:
-            with database.guard.allowing(None, math.inf), closing(database.connection.execute(sql)) as cursor:
-                return cursor.fetchall()
-        finally:
-            database.lock.give_back(reader)
+        with _alone(database, plugin):
+            return database.connection.operators(sql, values, math.inf)
 
     def close(self) -> None:
         """Forget all data and close the connections; no session may be open."""
-        with self._lock, fork_gate().working():
+        with self._lock:
             for database in self._databases.values():
                 database.connection.close()
             self._databases.clear()
@@ -244,112 +181,86 @@ class MemoryDb:
         self._databases = {}
         self._lock = Lock()
 
-    def _database(self, plugin: str, scope: str | None) -> Database:
+    def _database(self, plugin: str, scope: str | None) -> _Database:
         with self._lock:
             found = self._databases.get((plugin, scope))
             if found is None:
-                found = self._databases[plugin, scope] = open_database(self._pages)
+                found = _Database(_memory(self._pages))
+                found.bring_up(self._migrations.get(plugin, ()), time.monotonic() + _PATIENCE_SECONDS)
+                self._databases[plugin, scope] = found
             return found
 
 
-class _DbSession(_Session):
-    def __init__(self, database: Database, *, writes: bool) -> None:
+@dataclass(slots=True)
+class _Database:
+    """One namespace's database, the lock of whoever writes, and how many migrations were applied."""
+
+    connection: Connection
+    lock: OwnedLock = field(default_factory=OwnedLock)
+    applied: int = 0
+
+    def bring_up(self, migrations: tuple[Migration, ...], deadline: float) -> None:
+        run(self.connection, migrations[self.applied :], deadline)
+        self.applied = max(self.applied, len(migrations))
+
+
+def _memory(pages: int) -> Connection:
+    connection = Connection(":memory:")
+    for pragma in ("foreign_keys = ON", f"page_size = {PAGE_BYTES}", f"max_page_count = {pages}"):
+        connection.ours(f"PRAGMA {pragma}")
+    return connection
+
+
+@contextmanager
+def _alone(database: _Database, plugin: str) -> Iterator[None]:
+    owner = object()
+    if not database.lock.take(owner, _PATIENCE_SECONDS):
+        raise BackendTimeout(f"an invocation of {plugin!r} has held its database for {_PATIENCE_SECONDS} seconds")
+    try:
+        yield
+    finally:
+        database.lock.give_back(owner)
+
+
+class _DbSession(OwnedSession):
+    def __init__(self, database: _Database, *, writes: bool) -> None:
         super().__init__(database.lock)
         self._connection = database.connection
-        self._guard = database.guard
         self._writes = writes
 
     def _answer(self, call: HostCall, deadline: float) -> Answer:
         match call:
             case DbQuery():
-                return self._query(call, deadline)
+                self._begin(deadline)
+                return self._connection.query(call, deadline)
             case DbExec() if self._writes:
-                return self._exec(call, deadline)
+                self._begin(deadline)
+                return self._connection.exec(call, deadline)
             case DbExec():
                 raise BackendError("writing to the database is not granted", code=AnswerCode.DENIED)
             case _:
-                raise _unserved("MemoryDb", call)
+                raise unserved("MemoryDb", call)
 
     def _stop(self) -> None:
         super()._stop()
         if self._lock.is_held_by(self):
-            self._guard.stop()
-
-    def _query(self, call: DbQuery, deadline: float) -> DbRows:
-        with self._running(call, READING, deadline) as cursor:
-            if cursor.description is None:
-                raise BackendError("this statement gives no rows; use exec", code=AnswerCode.BAD_REQUEST)
-            return DbRows(tuple(column[0] for column in cursor.description), fetched(cursor))
-
-    def _exec(self, call: DbExec, deadline: float) -> DbChanged:
-        before = self._connection.total_changes
-        with self._running(call, WRITING, deadline) as cursor:
-            for _ in cursor:
-                pass  # a statement with RETURNING or SELECT is done when its last row was fetched
-        return DbChanged(self._changes() if self._connection.total_changes != before else 0)
-
-    def _changes(self) -> int:
-        with self._errors_as_answers(reads_only=True), self._guard.allowing(None, math.inf):
-            changed: int = self._connection.execute("SELECT changes()").fetchone()[0]
-        return changed
-
-    @contextmanager
-    def _running(self, call: DbQuery | DbExec, actions: frozenset[int], deadline: float) -> Iterator[sqlite3.Cursor]:
-        self._begin(deadline)
-        names = {str(place): value for place, value in enumerate(call.parameters, 1)}
-        with (
-            self._errors_as_answers(reads_only=actions is READING),
-            self._guard.allowing(actions, deadline),
-            closing(self._connection.execute(call.sql, names)) as cursor,
-        ):
-            yield cursor
+            self._connection.guard.stop()
 
     def _begin(self, deadline: float) -> None:
         if self._lock.is_held_by(self):
-            self._check_transaction()
+            check_unbroken(self._connection)
             return
         self._take_lock(deadline)
-        with self._errors_as_answers(reads_only=False), self._guard.allowing(None, math.inf):
-            self._connection.execute("BEGIN IMMEDIATE")
-
-    def _check_transaction(self) -> None:
-        """Refuse what would run outside the transaction: `INSERT OR ROLLBACK` and interrupted writes end it."""
-        if not self._connection.in_transaction:
-            reason = "an earlier error undid all that this invocation had written to the database"
-            raise BackendError(reason, code=AnswerCode.CONFLICT)
+        self._connection.ours("BEGIN IMMEDIATE")
 
     def _commit(self, deadline: float) -> None:
-        if not self._lock.is_held_by(self):
-            return
-        self._check_transaction()
-        with self._errors_as_answers(reads_only=False), self._guard.allowing(None, deadline):
-            self._connection.execute("COMMIT")
+        if self._lock.is_held_by(self):
+            check_unbroken(self._connection)
+            self._connection.ours("COMMIT", deadline=deadline)
 
     def _forget(self) -> None:
-        if not self._lock.is_held_by(self) or not self._connection.in_transaction:
-            return
-        try:
-            self._undo()
-        except sqlite3.Error as error:
-            if not self._guard.missed_interrupt(error):
-                raise
-            self._undo()
-            raise KeyboardInterrupt from error
-
-    def _undo(self) -> None:
-        with self._guard.allowing(None, math.inf):
-            self._connection.execute("ROLLBACK")
-
-    @contextmanager
-    def _errors_as_answers(self, *, reads_only: bool) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, sqlite3.Warning, UnicodeError) as error:
-            if self._guard.missed_interrupt(error):
-                raise KeyboardInterrupt from error
-            if self._guard.refused:
-                raise BackendError(refusal(error, reads_only=reads_only), code=AnswerCode.BAD_REQUEST) from error
-            raise as_backend_error(error) from error
+        if self._lock.is_held_by(self):
+            self._connection.undo()
 
 
 # ── KV ───────────────────────────────────────────────────────────────────────────────────────────
@@ -465,7 +376,7 @@ class _KvStore:
         return [key for key in self.expiring.copy() if self.values.get(key, _NOT_THERE).expires <= now]
 
 
-class _KvSession(_Session):
+class _KvSession(OwnedSession):
     def __init__(self, store: _KvStore, caps: KvCaps, clock: Callable[[], float]) -> None:
         super().__init__(store.lock)
         self._store = store
@@ -490,7 +401,7 @@ class _KvSession(_Session):
                 self._take_lock(deadline)
                 return KvNumber(self._incremented(key, by))
             case _:
-                raise _unserved("MemoryKv", call)
+                raise unserved("MemoryKv", call)
 
     def _held(self, key: bytes) -> Written:
         return self._writes.get(key) or self._store.values.get(key, _NOT_THERE)

@@ -1,0 +1,222 @@
+"""One connection to SQLite, on which statements of guests, of migrations and of our own run under its guard.
+
+Rules:
+* Statements of guests and our own are never the same text: what was compiled with more rights isn't found again by
+  its text with fewer.
+* Sizes of values are a guest's while its statement runs, and larger for our own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from fuseboard._errors import BackendError, BackendTimeout
+from fuseboard.backends import AnswerCode, DbChanged, DbExec, DbQuery, DbRows
+from fuseboard.backends._database import bounded_rows, check_statement
+from fuseboard.backends._fork_gate import fork_gate
+from fuseboard.backends._sqlite import (
+    ERRORS,
+    LARGEST_VALUE,
+    MIGRATING,
+    READING,
+    WRITING,
+    as_backend_error,
+    guarded,
+    is_busy,
+    refusal,
+)
+from fuseboard.backends._sqlite_parameters import bound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PAGE_BYTES: Final = 4096
+_log = logging.getLogger("fuseboard")
+_MARKS: Final = {READING: "/* r */ ", WRITING: "/* w */ ", MIGRATING: "/* m */ "}
+"""What a guest's statements begin with, by what they may do."""
+
+
+class Connection:
+    """A connection and its guard.
+
+    Attributes:
+        is_sound: whether its file could be read and written so far.
+        is_of_another_process: whether it came by a fork: it is left alone.
+
+    Args:
+        place: the file, or `:memory:`.
+        statements: how many compiled statements are kept.
+        largest_of_ours: the most that our own statements' values and rows hold, in bytes.
+    """
+
+    __slots__ = ("__weakref__", "_largest_of_ours", "guard", "is_of_another_process", "is_sound", "place", "raw")
+
+    def __init__(self, place: str, *, statements: int = 0, largest_of_ours: int = LARGEST_VALUE) -> None:
+        with fork_gate().working():
+            self.raw = sqlite3.connect(
+                place, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=statements
+            )
+            try:
+                self.guard = guarded(self.raw)
+            except BaseException:
+                self.raw.close()
+                raise
+        self._largest_of_ours = largest_of_ours
+        self.place = place
+        self.is_sound = True
+        self.is_of_another_process = False
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self.raw.in_transaction
+
+    @property
+    def is_as_new(self) -> bool:
+        """Whether another session may use it."""
+        return self.is_sound and not self.raw.in_transaction
+
+    def query(self, call: DbQuery, deadline: float) -> DbRows:
+        """Run a guest's query.
+
+        Raises:
+            BackendError: it can't be run, or is late.
+        """
+        with self._running(call, READING, deadline) as cursor:
+            if cursor.description is None:
+                raise BackendError("this statement gives no rows; use exec", code=AnswerCode.BAD_REQUEST)
+            return DbRows(tuple(column[0] for column in cursor.description), bounded_rows(cursor))
+
+    def exec(self, call: DbExec, deadline: float) -> DbChanged:
+        """Run a guest's statement that writes.
+
+        Raises:
+            BackendError: it can't be run, or is late.
+        """
+        before = self.raw.total_changes
+        with self._running(call, WRITING, deadline) as cursor:
+            for _ in cursor:
+                pass  # a statement with RETURNING or SELECT is done when its last row was fetched
+        return DbChanged(self._changes() if self.raw.total_changes != before else 0)
+
+    def migrate(self, sql: str, deadline: float) -> None:
+        """Run one statement of a migration.
+
+        Raises:
+            BackendError: it can't be run, or is late.
+        """
+        with self._errors_as_answers(MIGRATING), self.guard.allowing(MIGRATING, deadline):
+            self.raw.execute(_MARKS[MIGRATING] + sql).close()
+
+    def ours(self, sql: str, values: Mapping[str, object] | None = None, deadline: float = math.inf) -> list[Any]:
+        """Run a statement of our own, unrestricted, and return its rows.
+
+        Raises:
+            BackendError: it failed, or is late; not where the database is busy.
+            sqlite3.OperationalError: the database is busy.
+        """
+        with self._ours(deadline), closing(self.raw.execute(sql, values or {})) as cursor:
+            rows: list[Any] = cursor.fetchall()
+            return rows
+
+    def operators(self, sql: str, values: Mapping[str, object], deadline: float) -> list[tuple[Any, ...]]:
+        """Run a statement of the operator's, unrestricted, and return its rows.
+
+        Raises:
+            sqlite3.Error: it failed.
+        """
+        with self.guard.allowing(None, deadline), closing(self.raw.execute(sql, values)) as cursor:
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+
+    def undo(self) -> None:
+        """Roll back what isn't committed."""
+        if not self.raw.in_transaction:
+            return
+        try:
+            self._undo()
+        except sqlite3.Error as error:
+            if not self.guard.missed_interrupt(error):
+                raise
+            self._undo()
+            raise KeyboardInterrupt from error
+
+    def stop(self) -> None:
+        """Have what runs end at once, from whichever thread."""
+        self.guard.stop()
+        self.raw.interrupt()
+
+    def keep_for_ever(self) -> None:
+        """Never close it, not even at the end of the process: it is another's."""
+        self.is_of_another_process = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.raw))
+
+    def close(self) -> None:
+        """Close it; what isn't committed is gone."""
+        with fork_gate().working():
+            self.raw.close()
+
+    def _undo(self) -> None:
+        with self.guard.allowing(None, math.inf):
+            self.raw.execute("ROLLBACK")
+
+    def _changes(self) -> int:
+        changed: int = self.ours("SELECT changes()")[0][0]
+        return changed
+
+    @contextmanager
+    def _running(self, call: DbQuery | DbExec, actions: frozenset[int], deadline: float) -> Iterator[sqlite3.Cursor]:
+        check_statement(call)
+        values = bound(call.sql, call.parameters)
+        with (
+            self._errors_as_answers(actions),
+            self.guard.allowing(actions, deadline),
+            closing(self.raw.execute(_MARKS[actions] + call.sql, values)) as cursor,
+        ):
+            yield cursor
+
+    @contextmanager
+    def _ours(self, deadline: float) -> Iterator[None]:
+        self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._largest_of_ours)
+        try:
+            with self._errors_as_answers(None), self.guard.allowing(None, deadline):
+                yield
+        finally:
+            self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
+
+    @contextmanager
+    def _errors_as_answers(self, actions: frozenset[int] | None) -> Iterator[None]:
+        try:
+            yield
+        except ERRORS as error:
+            if is_busy(error):
+                raise
+            if self.guard.missed_interrupt(error):
+                raise KeyboardInterrupt from error
+            if self.guard.refused:
+                raise refusal(error, actions) from error
+            raise self._answer(error) from error
+
+    def _answer(self, error: Exception) -> BackendError:
+        """Return what a guest is answered; what is nobody's fault here, the operator is told."""
+        answer = as_backend_error(error)
+        if answer.code == AnswerCode.BACKEND_FAILED and not isinstance(answer, BackendTimeout):
+            self.is_sound = False
+            _log.error("the database %s can't be used: %s", self.place, error)
+        return answer
+
+
+def check_unbroken(connection: Connection) -> None:
+    """Refuse what would run outside a transaction that was begun: `INSERT OR ROLLBACK` and interrupted writes end it.
+
+    Raises:
+        BackendError: `CONFLICT`.
+    """
+    if not connection.in_transaction:
+        reason = "an earlier error undid all that this invocation had written to the database"
+        raise BackendError(reason, code=AnswerCode.CONFLICT)
