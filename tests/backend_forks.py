@@ -34,7 +34,7 @@ def memory_backends() -> None:
 
     def check() -> None:
         assert site.kv.items("hostile") == {b"trace": b"x"}
-        assert site.db.rows("hostile", "SELECT count(*) FROM sqlite_master") == [(0,)]
+        assert site.db.rows("hostile", "SELECT count(*) FROM traces") == [(0,)]
         site.serve(2)
         assert site.db.rows("hostile", "SELECT n FROM traces") == [(1,), (1,)]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fuseboard as fb
 from fuseboard.backends import HttpRequest, HttpResponse
 from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
+from tables import migrations_of
 
 if TYPE_CHECKING:
     from drivers import MakeHost
@@ -61,6 +62,7 @@ class Application:
         server: Mapping[str, object] | None = None,
     ) -> fb.Plugin:
         """Load an export of a module for one hook, with keys of `[server]`."""
+        self.db.prepare(slug, migrations_of("hostile"))
         return self.host.load_bytes(wasm, manifest(export, hook, slug, server or {}), grants="as-requested")
 
 

@@ -20,6 +20,7 @@ from fuseboard._slots import RESERVE, Ticket
 from fuseboard.backends import HttpResponse
 from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
 from guests import HOSTILE, ORIGIN
+from tables import migrations_of
 
 MIB: Final = 1 << 20
 SLOTS: Final = 8
@@ -85,6 +86,7 @@ class Site:
         def send_mail(to: str, subject: str) -> None:  # noqa: ARG001  what guests pass
             self.on_mail()
 
+        self.db.prepare("hostile", migrations_of("hostile"))
         backends = fb.Backends(http=MemoryHttp(lambda _: HttpResponse(200)), db=self.db, kv=self.kv)
         self.host = make_host(
             hooks=[

@@ -24,6 +24,7 @@ from fuseboard._slots import RESERVE
 from fuseboard.backends import HttpResponse, KvValue
 from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
 from guests import ORIGIN
+from tables import migrations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -133,12 +134,12 @@ def test_it_is_made_like_a_host() -> None:
 # ── backends of all kinds ────────────────────────────────────────────────────────────────────────
 
 USES_ALL = guest(
-    f"""(data (i32.const 0) "key") (data (i32.const 100) "CREATE TABLE t(n)")
+    f"""(data (i32.const 0) "key") (data (i32.const 100) "INSERT INTO t VALUES (1)")
     (data (i32.const 200) "{{\\22method\\22:\\22GET\\22,\\22url\\22:\\22{ORIGIN}/\\22}}")
     (func $check (param i32) (if (i32.lt_s (local.get 0) (i32.const 0)) (then unreachable)))
     (func (export "run")
       (call $check (call $host_kv_set (i32.const 0) (i32.const 3) (i32.const 0) (i32.const 3)))
-      (call $check (call $host_db_exec (i32.const 100) (i32.const 17) (i32.const 0) (i32.const 0)))
+      (call $check (call $host_db_exec (i32.const 100) (i32.const 24) (i32.const 0) (i32.const 0)))
       (call $check (call $host_http_request (i32.const 200) (i32.const {len(ORIGIN) + 26}) (i32.const 0) (i32.const 0)))
       (call $check (call $host_kv_get (i32.const 0) (i32.const 3)))
       (drop (call $buffer_read (i32.const 0) (i32.const 1) (i32.const 1000) (i32.const 1)))
@@ -222,6 +223,7 @@ def test_backends_of_all_kinds_go_together(
 ) -> None:
     """Coroutines, plain methods, and plain ones that return something to await: each answers, commits, rolls back."""
     kv, db = MemoryKv(), MemoryDb()
+    db.prepare("plugin", migrations("CREATE TABLE t (n BIGINT)"))
     http = MemoryHttp(lambda _: HttpResponse(200, (), b"page"))
 
     async def main() -> fb.Outcome:
@@ -233,7 +235,7 @@ def test_backends_of_all_kinds_go_together(
     assert isinstance(outcome, fb.Completed if ends == "ends" else fb.Trapped)
     assert outcome.meters[fb.Limit.HTTP_FETCHES].used == len(http.requests) == 1
     assert kv.items("plugin") == ({b"key": b"key"} if ends == "ends" else {})
-    assert len(db.rows("plugin", "SELECT * FROM sqlite_schema")) == (ends == "ends")
+    assert len(db.rows("plugin", "SELECT * FROM t")) == (ends == "ends")
 
 
 def test_a_timeout_error_of_a_backend_is_its_failure(caplog: pytest.LogCaptureFixture) -> None:

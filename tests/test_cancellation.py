@@ -19,6 +19,7 @@ from fuseboard import _async_driver
 from fuseboard._grants import Grants
 from fuseboard.backends import DbExec, HostCall, Identity, KvIncrement
 from fuseboard.backends.memory import MemoryDb, MemoryKv
+from tables import migrations
 
 SOON_SECONDS = 0.050
 
@@ -290,7 +291,7 @@ INCREMENTS = guest(
     (func (export "run") (drop (call $host_kv_increment (i32.const 0) (i32.const 3) (i64.const 1))))"""
 )
 EXECUTES = guest(
-    """(data (i32.const 0) "CREATE TABLE t(n)")
+    """(data (i32.const 0) "DELETE FROM notes")
     (func (export "run") (drop (call $host_db_exec (i32.const 0) (i32.const 17) (i32.const 0) (i32.const 0))))"""
 )
 
@@ -299,7 +300,7 @@ EXECUTES = guest(
     ("kind", "backend", "module", "call"),
     [
         ("kv", MemoryKv, INCREMENTS, KvIncrement(b"key", 1)),
-        ("db", MemoryDb, EXECUTES, DbExec("CREATE TABLE s(n)", ())),
+        ("db", MemoryDb, EXECUTES, DbExec("DELETE FROM notes", ())),
     ],
     ids=["kv", "db"],
 )
@@ -311,6 +312,8 @@ def test_waiting_for_another_writer_can_be_cancelled(
 
     async def main() -> float:
         store = backend()
+        if isinstance(store, MemoryDb):
+            store.prepare("waits", migrations("CREATE TABLE notes (n BIGINT)"))
         other = store.session(IDENTITY)
         other.answer(call, time.monotonic() + 10)
         host = fb.AsyncHost(hooks=[TEXT], backends=fb.Backends(**{kind: store}), ceilings=SMALL)

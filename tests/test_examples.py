@@ -405,7 +405,7 @@ class Newsroom:
 
     def __init__(self, failing: str) -> None:
         self.http = MemoryHttp(refuse if failing == "http" else accept)
-        self.db = MemoryDb(max_bytes=1 if failing == "db" else 1 << 20)
+        self.db = MemoryDb()
         self.kv = MemoryKv({"publish-notes": {b"published": b"many"}} if failing == "kv" else {})
         self.mails: list[tuple[str, str]] = []
 
@@ -418,6 +418,8 @@ class Newsroom:
         backends = fb.Backends(http=self.http, db=self.db, kv=self.kv)
         self.host = fb.Host(hooks=[PUBLISHED], functions=[send_mail], backends=backends)
         self.host.load(PLUGINS / "publish-notes", grants="as-requested")
+        if failing == "db":
+            self.db.rows("publish-notes", "ALTER TABLE notes RENAME TO lost")
 
     def publish(self, post: dict[str, Any]) -> fb.Outcome:
         """Return what becomes of publishing a post."""
@@ -426,8 +428,8 @@ class Newsroom:
 
     def traces(self) -> tuple[object, ...]:
         """Return what is left in each of the services."""
-        tables = self.db.rows("publish-notes", "SELECT name FROM sqlite_master")
-        notes = self.db.rows("publish-notes", "SELECT * FROM notes") if tables else []
+        (table,) = self.db.rows("publish-notes", "SELECT name FROM sqlite_master")[0]
+        notes = self.db.rows("publish-notes", f"SELECT * FROM {table}")
         return self.kv.items("publish-notes"), notes, self.mails, [str(request.url) for request in self.http.requests]
 
 

@@ -64,6 +64,49 @@ def test_work_waits_for_all_forks() -> None:
     thread.join()
 
 
+@pytest.mark.usefixtures("_patient")
+def test_work_inside_of_work_does_not_wait() -> None:
+    """A fork that waits for a piece of work isn't waited for by what that begins."""
+    gate = ForkGate()
+    with gate.working():
+        thread, forks = begun(gate.before_fork)
+        assert not forks.wait(0.05)
+        work_in(gate)
+        assert not forks.wait(0.05)
+    assert forks.wait(10)
+    thread.join()
+
+
+class Watched:
+    """Writes down when it is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def before_fork(self) -> None:
+        self.calls.append("before")
+
+    def after_fork_in_child(self) -> None:
+        self.calls.append("child")
+
+
+def test_what_is_watched_is_told_of_forks() -> None:
+    """It is told before a fork, when nobody works any more, and in the child; not when it is gone."""
+    gate, watched = ForkGate(), Watched()
+    gate.watch(watched)
+    gate.watch(Watched())
+    with gate.working():
+        thread, forks = begun(gate.before_fork)
+        assert not forks.wait(0.05)
+        assert watched.calls == []
+    assert forks.wait(10)
+    gate.after_fork_in_parent()
+    assert watched.calls == ["before"]
+    gate.after_fork_in_child()
+    assert watched.calls == ["before", "child"]
+    thread.join()
+
+
 def test_a_fork_that_began_before_the_gate() -> None:
     """Its end is seen without its beginning, and holds nobody up."""
     gate = ForkGate()
@@ -80,8 +123,10 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with gate.working():
         began = time.monotonic()
         gate.before_fork()
-        work_in(gate)
+        thread, works = begun(lambda: work_in(gate))
+        assert works.wait(10)
         assert 0.2 <= time.monotonic() - began < 5
+        thread.join()
     gate.after_fork_in_parent()
     work_in(gate)
 

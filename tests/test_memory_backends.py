@@ -169,19 +169,6 @@ def test_db_commit_leaves_all(db: MemoryDb) -> None:
     assert texts(db) == ["first", "a", "b"]
 
 
-def test_db_rollback_leaves_nothing(db: MemoryDb) -> None:
-    """A rollback undoes rows, tables, indexes, views and triggers."""
-    before = db.rows("blog", "SELECT * FROM sqlite_schema")
-    session = db.session(identity())
-    exec_(session, "INSERT INTO notes (text) VALUES ('gone')")
-    exec_(session, "CREATE TABLE more (a)")
-    exec_(session, "CREATE INDEX by_text ON notes (text)")
-    exec_(session, "CREATE VIEW seen AS SELECT * FROM notes")
-    exec_(session, "CREATE TRIGGER t AFTER INSERT ON notes BEGIN DELETE FROM notes; END")
-    session.rollback()
-    assert (texts(db), db.rows("blog", "SELECT * FROM sqlite_schema")) == (["first"], before)
-
-
 def test_db_sessions_without_statements_hold_nothing(db: MemoryDb) -> None:
     """A session that was never asked takes no lock, and ends without an error."""
     idle = db.session(identity())
@@ -220,9 +207,9 @@ def test_db_namespaces_are_apart(db: MemoryDb, plugin: str, scope: str | None) -
     exec_(db.session(identity()), "INSERT INTO notes (text) VALUES ('a')")
     other = db.session(identity(plugin, scope=scope))
     assert "no such table" in refusal(other, DbQuery("SELECT * FROM notes")).reason
-    exec_(other, "CREATE TABLE notes (a)")
-    other.commit(soon())
-    assert db.rows(plugin, "SELECT * FROM notes", scope=scope) == []
+    other.rollback()
+    db.rows(plugin, "CREATE TABLE notes (a)", scope=scope)
+    assert query(db.session(identity(plugin, scope=scope)), "SELECT * FROM notes").rows == ()
 
 
 def test_db_rollback_from_another_thread_releases(db: MemoryDb) -> None:
@@ -335,8 +322,14 @@ def test_db_parameters_go_by_number(db: MemoryDb) -> None:
     assert query(session, "SELECT $2 AS b, $1 AS a, $2 AS c", "one", "two").rows == (("two", "one", "two"),)
 
 
+REALS = st.floats(allow_nan=False, allow_infinity=False)
+
+
 @given(
-    st.lists(st.none() | st.integers(-(1 << 63), (1 << 63) - 1) | st.text() | st.floats(allow_nan=False), max_size=12)
+    st.lists(
+        st.none() | st.integers(-(1 << 63), (1 << 63) - 1) | st.text(st.characters(exclude_characters="\0")) | REALS,
+        max_size=12,
+    )
 )
 def test_db_parameters_round_trip(values: list[Scalar]) -> None:
     """Every scalar comes back as it went in, whatever the order of the parameters."""
@@ -351,13 +344,14 @@ def test_db_parameters_round_trip(values: list[Scalar]) -> None:
 @pytest.mark.parametrize(
     ("sql", "parameters", "reason"),
     [
-        ("SELEC 1", (), "syntax error"),
+        ("SELECT FROM", (), "syntax error"),
+        ("SELEC 1", (), "begins with one of"),
         ("SELECT * FROM nowhere", (), "no such table"),
-        ("SELECT $1, $2", (1,), "binding"),
-        ("SELECT ?", (1,), "no name"),
+        ("SELECT $1, $2", (1,), "no value for $2"),
+        ("SELECT ?", (1,), "written $1"),
         ("SELECT 1; SELECT 2", (), "one statement"),
         ("SELECT '\0'", (), "null char"),
-        ("-- nothing", (), "no rows"),
+        ("-- nothing", (), "begins with one of"),
         ("SELECT CAST(x'ff' AS TEXT)", (), "UTF-8"),
     ],
 )
@@ -384,9 +378,6 @@ def test_db_constraints_are_conflicts(db: MemoryDb) -> None:
         ("UPDATE notes SET text = 'x' WHERE id = 99", 0),
         ("WITH w AS (SELECT 'y' AS t UNION SELECT 'z') INSERT INTO notes (text) SELECT t FROM w", 2),
         ("INSERT INTO notes (text) VALUES ('y'), ('z') RETURNING id", 2),
-        ("CREATE TABLE more AS SELECT * FROM notes", 0),
-        ("DROP TABLE notes", 0),
-        ("ALTER TABLE notes ADD COLUMN more DEFAULT 3", 0),
         ("SELECT * FROM notes", 0),
     ],
 )
@@ -424,6 +415,12 @@ REFUSED_EVERYWHERE = [
     "SELECT * FROM sqlite_dbpage",
     "UPDATE sqlite_schema SET sql = ''",
     "/* hidden */ COMMIT",
+    "REPLACE INTO notes VALUES (1, 'x')",
+    "CREATE TABLE more (a)",
+    "CREATE INDEX i ON notes (text)",
+    "DROP TABLE notes",
+    "ALTER TABLE notes ADD COLUMN more",
+    "REINDEX",
 ]
 WRITES = [
     "INSERT INTO notes (text) VALUES ('x')",
@@ -431,12 +428,6 @@ WRITES = [
     "WITH w AS (SELECT 'x') INSERT INTO notes (text) SELECT * FROM w RETURNING id",
     "UPDATE notes SET text = 'x'",
     "DELETE FROM notes",
-    "REPLACE INTO notes VALUES (1, 'x')",
-    "CREATE TABLE more (a)",
-    "CREATE INDEX i ON notes (text)",
-    "DROP TABLE notes",
-    "ALTER TABLE notes ADD COLUMN more",
-    "REINDEX",
 ]
 
 
@@ -480,17 +471,13 @@ def test_db_exec_needs_the_grant_to_write(db: MemoryDb) -> None:
 # ── DB: time and size ────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("sql", [ENDLESS, f"EXPLAIN QUERY PLAN {ENDLESS}"])
-def test_db_deadline_interrupts(db: MemoryDb, sql: str) -> None:
-    """An endless query ends at its deadline, and the session can go on; a quick one isn't disturbed."""
+def test_db_deadline_interrupts(db: MemoryDb) -> None:
+    """An endless query ends at its deadline, and the session can go on."""
     session = db.session(identity())
     started = time.monotonic()
-    if sql == ENDLESS:
-        with pytest.raises(BackendTimeout):
-            query(session, sql, deadline=soon(0.1))
-        assert 0.09 <= time.monotonic() - started < 5
-    else:
-        assert query(session, sql).rows
+    with pytest.raises(BackendTimeout):
+        query(session, ENDLESS, deadline=soon(0.1))
+    assert 0.09 <= time.monotonic() - started < 5
     assert query(session, "SELECT count(*) FROM notes").rows == ((1,),)
 
 
@@ -565,11 +552,11 @@ def test_db_replacing_cannot_take_the_memory(db: MemoryDb) -> None:
 def test_db_size_is_bounded() -> None:
     """A database that would grow over `max_bytes` is answered TOO_LARGE, and nothing of it lasts."""
     memory = MemoryDb(max_bytes=MIB // 2)
+    memory.rows("blog", "CREATE TABLE t (a)")
     session = memory.session(identity())
-    exec_(session, "CREATE TABLE t (a)")
     assert refusal(session, DbExec("INSERT INTO t VALUES (zeroblob(1000000))")).code == AnswerCode.TOO_LARGE
     session.rollback()
-    assert memory.rows("blog", "SELECT * FROM sqlite_schema") == []
+    assert memory.rows("blog", "SELECT * FROM t") == []
     memory.close()
 
 

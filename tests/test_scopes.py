@@ -13,6 +13,7 @@ import fuseboard as fb
 from conftest import FakeClock, guest, manifest, shows
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryDb, MemoryKv
+from tables import migrations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ GOOD: Final[dict[str, Any]] = {}
 BAD: Final = {"bad": True}
 CLOSED, OPEN = fb.BreakerState.CLOSED, fb.BreakerState.OPEN
 
-CREATE = "CREATE TABLE IF NOT EXISTS visits(n)"
+TABLES = migrations("CREATE TABLE visits (n BIGINT)")
 INSERT = "INSERT INTO visits VALUES (1)"
 COUNT = "SELECT count(*) FROM visits"
 
@@ -35,11 +36,11 @@ def sql(call: str, place: int, text: str) -> str:
 
 
 VISITS = guest(
-    f"""(data (i32.const 0) "n") (data (i32.const 100) "{CREATE}")
+    f"""(data (i32.const 0) "n")
     (data (i32.const 200) "{INSERT}") (data (i32.const 300) "{COUNT}")
     (func (export "run") (local $length i32)
       (drop (call $host_kv_increment (i32.const 0) (i32.const 1) (i64.const 1)))
-      {sql("host_db_exec", 100, CREATE)} {sql("host_db_exec", 200, INSERT)}
+      {sql("host_db_exec", 200, INSERT)}
       (if (i32.gt_s (call $buffer_length (i32.const 0)) (i32.const 2)) (then unreachable))
       {sql("host_db_query", 300, COUNT)}
       (local.set $length (call $buffer_read (i32.const 3) (i32.const 0) (i32.const 1000) (i32.const 1000)))
@@ -72,6 +73,7 @@ class Site:
         )
         said = {"capabilities": {"kv": True, "db": "write"}}
         for slug in slugs or ("visits",):
+            self.db.prepare(slug, TABLES)
             self.host.load_bytes(VISITS, manifest(slug, "visit", "leave", **said), grants="as-requested")
 
     def visit(self, scope: str | None, value: dict[str, Any] = GOOD, *, slug: str = "visits") -> fb.Outcome:
@@ -79,7 +81,6 @@ class Site:
 
     def kept(self, scope: str | None, slug: str = "visits") -> tuple[int, int]:
         """Return how many visits the KV knows of, and how many the database."""
-        self.db.rows(slug, CREATE, scope=scope)
         (count,) = self.db.rows(slug, COUNT, scope=scope)[0]
         return int(self.kv.items(slug, scope=scope).get(b"n", b"0")), count
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import wasmtime
 
 import fuseboard as fb
+from fuseboard._migrations import read_migrations
 from fuseboard.backends import HttpResponse
 from fuseboard.backends.memory import MemoryDb, MemoryHttp, MemoryKv
 
@@ -45,11 +46,13 @@ def hostile_arguments() -> dict[str, Any]:
     def send_mail(to: str, subject: str) -> None:
         """Send nothing."""
 
-    http = MemoryHttp(lambda _: HttpResponse(200))
+    http, db = MemoryHttp(lambda _: HttpResponse(200)), MemoryDb()
+    for slug in ("hostile", LATE):
+        db.prepare(slug, read_migrations(_HOSTILE)[0])
     return {
         "hooks": [fb.Filter(hook["name"], str) for hook in _manifest()["hooks"]],
         "functions": [send_mail],
-        "backends": fb.Backends(http=http, db=MemoryDb(), kv=MemoryKv()),
+        "backends": fb.Backends(http=http, db=db, kv=MemoryKv()),
         "on_outcome": lambda _: http.requests.clear(),
     }
 

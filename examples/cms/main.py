@@ -168,7 +168,7 @@ class Show:
             (outcome,) = self.attack([attack])
             kv, db = self.contents()
             table.add_row(attack.hook, f"{type(outcome).__name__.lower()} {ending(outcome)}", kv, db)
-            left = ("trace = x", "traces: 1 row") if is_kept else ("empty", "no tables")
+            left = ("trace = x", "traces: 1 row") if is_kept else ("empty", "traces: 0 rows")
             self.expect((kv, db) == left, f"after {attack.hook} there is {left}")
         self.show(table)
         trapped = [outcome for outcome in self.outcomes if isinstance(outcome, fb.Trapped)]
@@ -180,7 +180,7 @@ class Show:
     def contents(self) -> tuple[str, str]:
         """Return what the hostile plugin's KV store and database hold."""
         kv = self.cms.kv.items("hostile")
-        tables = self.cms.db.rows("hostile", "SELECT name FROM sqlite_master")
+        tables = self.cms.db.rows("hostile", "SELECT name FROM sqlite_master")  # there are some once it is loaded
         rows = self.cms.db.rows("hostile", "SELECT count(*) FROM traces")[0][0] if tables else 0
         stored = ", ".join(f"{key.decode()} = {value.decode()}" for key, value in kv.items())
         return stored or "empty", f"traces: {rows} row{'s' * (rows != 1)}" if tables else "no tables"

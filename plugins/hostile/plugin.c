@@ -170,7 +170,6 @@ FUSEBOARD_EXPORT(too_large_request)
 static void write_traces(void)
 {
     fb_kv_set(FB_STR("trace"), FB_STR("x"));
-    fb_db_exec(FB_STR("CREATE TABLE IF NOT EXISTS traces(n INTEGER)"), 0, 0);
     fb_db_exec(FB_STR("INSERT INTO traces VALUES ($1)"), FB_STR("[1]"));
 }
 

@@ -7,7 +7,6 @@
 #include "json.h"
 #include "text.h"
 
-#define CREATE_NOTES "CREATE TABLE IF NOT EXISTS notes(post_id INTEGER, title TEXT)"
 #define INSERT_NOTE "INSERT INTO notes(post_id, title) VALUES ($1, $2)"
 #define WEBHOOK                                                              \
     "{\"method\":\"POST\",\"url\":\"https://hooks.example.com/published\"," \
@@ -41,7 +40,6 @@ static void write_note(struct text id, struct text title)
     struct text params = text_since(start);
 
     check(TEXT("host_kv_increment"), fb_kv_increment(FB_STR("published"), 1));
-    check(TEXT("host_db_exec"), fb_db_exec(FB_STR(CREATE_NOTES), FB_STR("[]")));
     check(TEXT("host_db_exec"), fb_db_exec(FB_STR(INSERT_NOTE), params.at, params.length));
 }
 

@@ -81,6 +81,7 @@ class ForkGate:
     def after_fork_in_child(self) -> None:
         """Begin anew: nobody who worked or waited is here."""
         self._changed = Condition()
+        self._mine = local()
         self._forks = self._working = 0
         for watched in tuple(self._watched):
             watched.after_fork_in_child()

@@ -28,13 +28,13 @@ _RECORD: Final = "INSERT INTO fuseboard_migrations (number, name, checksum) VALU
 
 
 def check_applied(connection: Connection, migrations: Sequence[Migration]) -> None:
-    """See that a version of a plugin fits what was applied; one without any was loaded from bytes, and fits.
+    """See that a version of a plugin fits what was applied.
 
     Raises:
         BackendError: others were applied than these.
     """
     applied = connection.ours(_APPLIED)
-    if migrations and len(applied) > len(migrations):
+    if len(applied) > len(migrations):
         raise BackendError(
             f"{len(applied)} migrations were applied, and this version of the plugin has {len(migrations)}: "
             "load the newer version, or remove its data"

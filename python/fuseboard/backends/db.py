@@ -93,11 +93,14 @@ class Sqlite:
     def prepare(self, plugin: str, migrations: tuple[Migration, ...]) -> None:
         """Apply a plugin's migrations to all of its files; files that are made later get them when they are made.
 
-        Each file gets all that it is missing, or nothing. Where one fails, those before it have theirs.
+        Each file gets all that it is missing, or nothing. Where one fails, those before it have theirs. No migrations
+        change nothing: a plugin that is loaded from bytes has those that it was prepared with before.
 
         Raises:
             BackendError: a migration fails, was changed after it was applied, or isn't among these any more.
         """
+        if not migrations:
+            return
         try_out(migrations, time.monotonic() + _MIGRATION_SECONDS)
         before = self._migrations.get(plugin, ())
         self._migrations[plugin] = migrations

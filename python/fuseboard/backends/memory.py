@@ -140,11 +140,13 @@ class MemoryDb:
         return _DbSession(self._database(identity.plugin, identity.scope), writes=identity.grants.db == "write")
 
     def prepare(self, plugin: str, migrations: tuple[Migration, ...]) -> None:
-        """Apply a plugin's migrations to its databases, and to those that begin later.
+        """Apply a plugin's migrations to its databases, and to those that begin later; none change nothing.
 
         Raises:
             BackendError: one fails, or an invocation held a database for 5 seconds.
         """
+        if not migrations:
+            return
         deadline = time.monotonic() + _PATIENCE_SECONDS
         try_out(migrations, deadline)
         with self._lock:

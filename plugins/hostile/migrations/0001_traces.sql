@@ -1,0 +1,1 @@
+CREATE TABLE traces (n BIGINT);

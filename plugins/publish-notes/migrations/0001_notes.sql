@@ -1,0 +1,1 @@
+CREATE TABLE notes (post_id BIGINT, title TEXT);
