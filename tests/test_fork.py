@@ -17,6 +17,7 @@ SCENARIOS = {
         "executions_dropped", "inside_function", "returning_from_function", "probe",
     ),
     "backend_forks": ("memory_backends", "custom_backend"),
+    "sqlite_forks": ("beside_each_other", "in_use", "beside_threads"),
     "busy_forks": (
         "beside_threads", "from_two_threads", "with_a_lock", "preloading_server", "between_event_loops",
         "in_a_worker_thread", "in_a_task", "in_a_function_of_a_task",

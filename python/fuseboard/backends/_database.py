@@ -73,7 +73,8 @@ def bounded_rows(
     Raises:
         BackendError: `TOO_LARGE` for too many or too large ones, `BAD_REQUEST` for a number that JSON can't hold.
     """
-    kept, size = [], 0
+    kept: list[tuple[Any, ...]] = []
+    size = 0
     for row in rows:
         size += sum(map(_size, row))
         if size > largest_reply:

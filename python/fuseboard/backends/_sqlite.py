@@ -2,7 +2,9 @@
 
 Rules:
 * An authorizer allows a list of actions while a statement is compiled, and nothing at all between statements.
-* Names that begin with `fuseboard_` or `sqlite_` are out of a guest's reach, in whatever place.
+* Names that begin with `fuseboard_` or `sqlite_` are out of a guest's reach. The authorizer alone can't see to that:
+  SQLite doesn't ask it what `INSERT INTO a SELECT * FROM b` reads, where both tables are alike. So no statement and no
+  migration may have such a name in it, and no view or trigger has one then. SQL has no other way to write a name.
 * No fork cuts a statement in two.
 * The deadline is looked at between SQLite's opcodes only. What a single opcode can cost is bounded by sizes, and
   functions whose time grows with the square of their input are replaced or refused. How many such opcodes come between
@@ -12,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -56,6 +59,7 @@ _ADVICE: Final = {
     WRITING: "guests change rows of their tables, no more",
     MIGRATING: "migrations make and change tables, indexes, views and triggers, no more",
 }
+_NOT_TO_BE_WRITTEN: Final = re.compile(f"{INNER_PREFIX}|sqlite_", re.IGNORECASE)
 _REFUSED_TABLES: Final = frozenset({"dbstat", "sqlite_dbpage", "sqlite_stmt", "bytecode", "tables_used"})
 _REFUSED_FUNCTIONS: Final = frozenset({
     "load_extension", "fts3_tokenizer", "sqlite_log", "json_patch", "glob", "regexp", "match", "readfile", "writefile",
@@ -126,7 +130,7 @@ class Guard:
 
     def stop(self) -> None:
         """Have the statement that runs end at once."""
-        self._deadline = -math.inf
+        self._deadline, self.stopped = -math.inf, True
 
     def missed_interrupt(self, error: Exception) -> bool:
         """Return whether Ctrl-C came while SQLite was asking: it takes the exception for a no, and drops it."""
@@ -149,16 +153,26 @@ class Guard:
         return not name.startswith(_OUT_OF_REACH[self._allowed or READING]) and name not in _REFUSED_TABLES
 
 
-def guarded(connection: sqlite3.Connection) -> Guard:
-    """Bound the sizes of a connection, have it use our functions, and return its guard, which allows all till asked."""
+def check_names(sql: str) -> None:
+    """Refuse a statement with a name in it that is ours, or SQLite's own, be it in a text.
+
+    Raises:
+        BackendError: `BAD_REQUEST`.
+    """
+    found = _NOT_TO_BE_WRITTEN.search(sql)
+    if found is not None:
+        reason = f"not authorized: no statement has {found.group()!r} in it; give a text that has as a parameter"
+        raise BackendError(reason, code=AnswerCode.BAD_REQUEST)
+
+
+def set_guard(connection: sqlite3.Connection, guard: Guard) -> None:
+    """Bound the sizes of a connection, have it use our functions, and set its guard, which allows all so far."""
     connection.execute("SELECT * FROM json_each('1'), json_tree('1')")  # made now: to make them later isn't allowed
     for category, size in _SIZES.items():
         connection.setlimit(category, size)
     replace_functions(connection, LARGEST_VALUE)
-    guard = Guard()
     connection.set_authorizer(guard.authorize)
     connection.set_progress_handler(guard.is_late, _OPCODES_BETWEEN_LOOKS)
-    return guard
 
 
 def refusal(error: Exception, actions: frozenset[int] | None) -> BackendError:

@@ -25,10 +25,12 @@ from fuseboard.backends._sqlite import (
     MIGRATING,
     READING,
     WRITING,
+    Guard,
     as_backend_error,
-    guarded,
+    check_names,
     is_busy,
     refusal,
+    set_guard,
 )
 from fuseboard.backends._sqlite_parameters import bound
 
@@ -57,19 +59,20 @@ class Connection:
     __slots__ = ("__weakref__", "_largest_of_ours", "guard", "is_of_another_process", "is_sound", "place", "raw")
 
     def __init__(self, place: str, *, statements: int = 0, largest_of_ours: int = LARGEST_VALUE) -> None:
-        with fork_gate().working():
+        self._largest_of_ours = largest_of_ours
+        self.place = place
+        self.guard = Guard()
+        self.is_sound = True
+        self.is_of_another_process = False
+        with fork_gate().working(), self._errors_as_answers(None):
             self.raw = sqlite3.connect(
                 place, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=statements
             )
             try:
-                self.guard = guarded(self.raw)
+                set_guard(self.raw, self.guard)
             except BaseException:
                 self.raw.close()
                 raise
-        self._largest_of_ours = largest_of_ours
-        self.place = place
-        self.is_sound = True
-        self.is_of_another_process = False
 
     @property
     def in_transaction(self) -> bool:
@@ -110,6 +113,7 @@ class Connection:
         Raises:
             BackendError: it can't be run, or is late.
         """
+        check_names(sql)
         with self._errors_as_answers(MIGRATING), self.guard.allowing(MIGRATING, deadline):
             self.raw.execute(_MARKS[MIGRATING] + sql).close()
 
@@ -172,6 +176,7 @@ class Connection:
     @contextmanager
     def _running(self, call: DbQuery | DbExec, actions: frozenset[int], deadline: float) -> Iterator[sqlite3.Cursor]:
         check_statement(call)
+        check_names(call.sql)
         values = bound(call.sql, call.parameters)
         with (
             self._errors_as_answers(actions),
@@ -215,8 +220,10 @@ def check_unbroken(connection: Connection) -> None:
     """Refuse what would run outside a transaction that was begun: `INSERT OR ROLLBACK` and interrupted writes end it.
 
     Raises:
-        BackendError: `CONFLICT`.
+        BackendError: `CONFLICT`; where the transaction is another process's, `BACKEND_FAILED`.
     """
+    if connection.is_of_another_process:
+        raise BackendError("this process was forked from the one that began this transaction")
     if not connection.in_transaction:
         reason = "an earlier error undid all that this invocation had written to the database"
         raise BackendError(reason, code=AnswerCode.CONFLICT)

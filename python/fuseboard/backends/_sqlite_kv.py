@@ -101,7 +101,8 @@ class KvWrites:
         return key in self._writes
 
     def __getitem__(self, key: bytes) -> Kept | None:
-        return self._writes[key]
+        kept = self._writes[key]
+        return None if kept and kept.expires is not None and kept.expires <= time.time() else kept
 
     def set(self, call: KvSet, connection: Connection) -> None:
         """Note a value."""

@@ -81,7 +81,7 @@ def run(connection: Connection, migrations: Sequence[Migration], deadline: float
         BackendError: one fails.
     """
     for migration in migrations:
-        for statement in _statements(migration):
+        for statement in statements(migration.sql):
             _run(connection, migration, statement, deadline)
 
 
@@ -94,10 +94,10 @@ def _run(connection: Connection, migration: Migration, statement: str, deadline:
         raise BackendError(f"migration {migration}: {error.reason}", code=error.code) from error
 
 
-def _statements(migration: Migration) -> Iterator[str]:
-    """Cut a migration where SQLite says that a statement ends: not in a string, a comment or a trigger."""
+def statements(sql: str) -> Iterator[str]:
+    """Yield the statements of a text, cut where SQLite says that one ends: not in a string, a comment or a trigger."""
     statement = ""
-    for part in migration.sql.split(";"):
+    for part in sql.split(";"):
         statement += part + ";"
         if sqlite3.complete_statement(statement):
             yield statement

@@ -7,6 +7,7 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +38,7 @@ _ROOM_IN_A_ROW: Final = 4096
 _LARGEST_LOG: Final = 16 << 20
 _PAUSES: Final = (0.0005, 0.001, 0.002, 0.005)
 _LONGEST_PAUSE: Final = 0.01
-_ABOUT: Final = "CREATE TABLE fuseboard_about (plugin TEXT NOT NULL, scope TEXT)"
+_ABOUT: Final = "CREATE TABLE fuseboard_about (namespace TEXT NOT NULL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,7 @@ def _set_up(connection: Connection, file: File, settings: Settings, deadline: fl
 def _make(connection: Connection, file: File) -> None:
     for statement in (_ABOUT, _sqlite_migrations.SCHEMA, *_sqlite_kv.SCHEMA):
         connection.ours(statement)
-    plugin, scope = file.namespace
-    connection.ours("INSERT INTO fuseboard_about VALUES ($1, $2)", {"1": plugin, "2": scope})
+    connection.ours("INSERT INTO fuseboard_about VALUES ($1)", {"1": json.dumps(file.namespace)})
     connection.ours(f"PRAGMA user_version = {FORMAT}")
 
 
@@ -142,21 +142,25 @@ def bring_up(connection: Connection, migrations: Sequence[Migration], deadline: 
     patiently(lambda: _migrate(connection, migrations, deadline), deadline, time.sleep)
 
 
-def namespace(path: Path) -> Namespace | None:
+def namespace(path: Path, deadline: float) -> Namespace | None:
     """Return whose file this is, or `None` where it isn't made yet.
 
     Raises:
         BackendError: it can't be read.
     """
-    connection = Connection(str(path))
-    try:
-        with fork_gate().working():
+    return patiently(lambda: _namespace(path), deadline, time.sleep)
+
+
+def _namespace(path: Path) -> Namespace | None:
+    with fork_gate().working():
+        connection = Connection(str(path))
+        try:
             if connection.ours("PRAGMA user_version") == [(0,)]:
                 return None
-            found: Namespace = connection.ours("SELECT plugin, scope FROM fuseboard_about")[0]
-            return found
-    finally:
-        connection.close()
+            plugin, scope = json.loads(connection.ours("SELECT namespace FROM fuseboard_about")[0][0])
+            return plugin, scope
+        finally:
+            connection.close()
 
 
 def _migrate(connection: Connection, migrations: Sequence[Migration], deadline: float) -> None:

@@ -83,7 +83,6 @@ class SqliteSession(OwnedSession):
     def _write_key(self, call: HostCall, deadline: float) -> Answer:
         match call:
             case KvSet():
-                self._check_unbroken()
                 with self._borrowed(deadline) as connection:
                     self._kv.set(call, connection)
                 return KvDone()
@@ -100,6 +99,7 @@ class SqliteSession(OwnedSession):
                 raise unserved("Sqlite", call)
 
     def _kept(self, key: bytes, deadline: float) -> Kept | None:
+        self._check_unbroken()
         if key in self._kv:
             return self._kv[key]
         with self._borrowed(deadline) as connection:

@@ -55,7 +55,7 @@ class Sqlite:
         max_value_bytes: the most that the value of a key holds.
         max_kv_bytes: the most that all keys and values of one plugin and scope hold, 64 MiB by default.
         max_connections: how many connections are open at once, of up to three file handles each; more than
-            invocations run at once, or some wait. The ones that nobody uses are closed for others, longest unused first.
+            invocations run at once, or some wait. Those that nobody uses are closed for others, longest unused first.
         survives_power_loss: have each commit wait for the disk. Without it, the last commits before a power loss may be
             gone, whole ones; never after the end of a process.
 
@@ -147,8 +147,9 @@ class Sqlite:
         Raises:
             BackendError: a file can't be read.
         """
-        namespaces = filter(None, map(namespace, self._files.existing(plugin)))
-        return tuple(scope for owner, scope in namespaces if owner == plugin)
+        deadline = time.monotonic() + _MIGRATION_SECONDS
+        namespaces = [namespace(path, deadline) for path in self._files.existing(plugin)]
+        return tuple(found[1] for found in namespaces if found is not None and found[0] == plugin)
 
     def delete(self, plugin: str, *, scope: str | None = None) -> None:
         """Remove the file of a plugin and scope, where it is there. No other process may be using it.
