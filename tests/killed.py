@@ -1,7 +1,7 @@
 """The process that is killed: `killed.py FOLDER FIRST` invokes a plugin on SQLite files until somebody ends it.
 
-Each invocation has a number and writes it to two rows and a key, and adds 1 to another key. Every fifth then crashes. The
-number of each that has completed is a line of the output, written before its thread begins the next.
+Each invocation has a number and writes it to two rows and a key, and adds 1 to another key. Every fifth then crashes.
+The number of each that has completed is a line of the output, written before its thread begins the next.
 """
 
 from __future__ import annotations

@@ -9,14 +9,11 @@ Rules:
 
 from __future__ import annotations
 
-import re
+import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from fuseboard._errors import BackendError
-from fuseboard.backends import AnswerCode
-from fuseboard.backends._database import too_large
+from fuseboard.backends._kv import KvCaps, Written, incremented, weight
 
 if TYPE_CHECKING:
     from fuseboard.backends import KvIncrement, KvSet
@@ -52,34 +49,7 @@ _TOTAL: Final = "SELECT total FROM fuseboard_kv_bytes"
 _OVER: Final = f"SELECT coalesce(sum(length(key) + length(value)), 0) FROM fuseboard_kv WHERE {_EXPIRED}"  # noqa: S608
 _ITEMS: Final = "SELECT key, value FROM fuseboard_kv WHERE expires IS NULL OR expires > $1 ORDER BY key"
 _PURGED_AT_A_COMMIT: Final = 100
-_NUMBER: Final = re.compile(rb"(-?)0*([0-9]{1,19})")
-
-
-class Kept(NamedTuple):
-    """A value, and when it ends, in seconds of the epoch; `None` for one that stays."""
-
-    value: bytes
-    expires: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class KvCaps:
-    """The most that a key, a value, and all keys and values of a namespace hold, in bytes."""
-
-    max_key_bytes: int
-    max_value_bytes: int
-    max_kv_bytes: int
-
-    def check(self, key: bytes, value: bytes = b"") -> None:
-        """Refuse what is too large.
-
-        Raises:
-            BackendError: `TOO_LARGE`.
-        """
-        if len(key) > self.max_key_bytes:
-            raise too_large(f"the key has {len(key)} bytes, of at most {self.max_key_bytes}")
-        if len(value) > self.max_value_bytes:
-            raise too_large(f"the value has {len(value)} bytes, of at most {self.max_value_bytes}")
+GONE: Final = Written(None)
 
 
 class KvWrites:
@@ -89,7 +59,7 @@ class KvWrites:
 
     def __init__(self, caps: KvCaps) -> None:
         self._caps = caps
-        self._writes: dict[bytes, Kept | None] = {}
+        self._writes: dict[bytes, Written] = {}
         self._bytes = 0
         self._held: int | None = None
         self._replaced: dict[bytes, int] = {}
@@ -97,27 +67,25 @@ class KvWrites:
     def __bool__(self) -> bool:
         return bool(self._writes)
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._writes
-
-    def __getitem__(self, key: bytes) -> Kept | None:
-        kept = self._writes[key]
-        return None if kept and kept.expires is not None and kept.expires <= time.time() else kept
+    def get(self, key: bytes) -> Written | None:
+        """Return what was written of a key, or `None` where nothing was."""
+        return self._writes.get(key)
 
     def set(self, call: KvSet, connection: Connection) -> None:
         """Note a value."""
-        expires = None if call.seconds is None else time.time() + call.seconds
-        self._note(call.key, Kept(call.value, expires), connection)
+        expires = math.inf if call.seconds is None else time.time() + call.seconds
+        self._note(call.key, Written(call.value, expires), connection)
 
     def delete(self, key: bytes) -> None:
         """Note that a key goes."""
-        self._bytes -= self._size(key)
-        self._writes[key] = None
+        self._bytes -= self._weight(key)
+        self._writes[key] = GONE
 
-    def increment(self, call: KvIncrement, found: Kept | None, connection: Connection) -> int:
+    def increment(self, call: KvIncrement, found: Written, connection: Connection) -> int:
         """Note a number that was added to, and return it; the key keeps its expiry."""
-        number = _in_64_bits(_as_number(found) + call.by)
-        self._note(call.key, Kept(b"%d" % number, found.expires if found else None), connection)
+        value = found.at(time.time())
+        number = incremented(value, call.by)
+        self._note(call.key, Written(b"%d" % number, math.inf if value is None else found.expires), connection)
         return number
 
     def clear(self) -> None:
@@ -133,23 +101,24 @@ class KvWrites:
         now = time.time()
         connection.ours(_PURGE, {"1": now, "2": _PURGED_AT_A_COMMIT}, deadline)
         for key, kept in self._writes.items():
-            if kept is None:
+            if kept.at(now) is None:
                 connection.ours(_DELETE, {"1": key}, deadline)
             else:
-                connection.ours(_SET, {"1": key, "2": kept.value, "3": kept.expires}, deadline)
+                expires = None if kept.expires == math.inf else kept.expires
+                connection.ours(_SET, {"1": key, "2": kept.value, "3": expires}, deadline)
         if self._bytes and _total(connection) > self._caps.max_kv_bytes < _living(connection, now):
-            raise self._no_room()
+            raise self._caps.full()
 
-    def _note(self, key: bytes, kept: Kept, connection: Connection) -> None:
-        self._caps.check(key, kept.value)
-        added = len(key) + len(kept.value) - self._size(key)
+    def _note(self, key: bytes, written: Written, connection: Connection) -> None:
+        self._caps.check(key, written.value or b"")
+        added = weight(key, written.value) - self._weight(key)
         self._check_room(key, added, connection)
         self._bytes += added
-        self._writes[key] = kept
+        self._writes[key] = written
 
-    def _size(self, key: bytes) -> int:
-        kept = self._writes.get(key)
-        return len(key) + len(kept.value) if kept else 0
+    def _weight(self, key: bytes) -> int:
+        written = self._writes.get(key)
+        return 0 if written is None else weight(key, written.value)
 
     def _check_room(self, key: bytes, added: int, connection: Connection) -> None:
         """Refuse what doesn't fit, now; others may still be quicker, which the commit finds."""
@@ -160,20 +129,17 @@ class KvWrites:
         now = time.time()
         for written in (key, *self._writes):
             if written not in self._replaced:
-                found = stored(connection, written)
-                self._replaced[written] = len(written) + len(found.value) if found else 0
+                self._replaced[written] = weight(written, stored(connection, written).value)
         replaced = sum(self._replaced[written] for written in {key, *self._writes})
         if _living(connection, now) - replaced + self._bytes + added > self._caps.max_kv_bytes:
-            raise self._no_room()
-
-    def _no_room(self) -> BackendError:
-        return too_large(f"the plugin's keys and values hold {self._caps.max_kv_bytes} bytes at most")
+            raise self._caps.full()
 
 
-def stored(connection: Connection, key: bytes) -> Kept | None:
+def stored(connection: Connection, key: bytes) -> Written:
     """Return what is committed of a key, as the connection's transaction sees it."""
-    rows = connection.ours(_GET, {"1": key, "2": time.time()})
-    return Kept(*rows[0]) if rows else None
+    for value, expires in connection.ours(_GET, {"1": key, "2": time.time()}):
+        return Written(value, math.inf if expires is None else expires)
+    return GONE
 
 
 def _total(connection: Connection) -> int:
@@ -191,18 +157,3 @@ def _living(connection: Connection, now: float) -> int:
 def items(connection: Connection) -> dict[bytes, bytes]:
     """Return all keys and values."""
     return dict(connection.ours(_ITEMS, {"1": time.time()}))
-
-
-def _as_number(found: Kept | None) -> int:
-    if found is None:
-        return 0
-    text = _NUMBER.fullmatch(found.value)
-    if text is None:
-        raise BackendError("the value is not a 64-bit number in decimal text", code=AnswerCode.CONFLICT)
-    return _in_64_bits(int(b"".join(text.groups())))
-
-
-def _in_64_bits(number: int) -> int:
-    if not -(1 << 63) <= number < 1 << 63:
-        raise BackendError("the number doesn't fit 64 bits", code=AnswerCode.CONFLICT)
-    return number

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -29,16 +30,16 @@ from fuseboard.backends import (
     KvSet,
     KvValue,
 )
+from fuseboard.backends._kv import KvCaps, Written
 from fuseboard.backends._owned_session import OwnedSession, unserved
 from fuseboard.backends._sqlite_connection import check_unbroken
-from fuseboard.backends._sqlite_kv import KvCaps, KvWrites, stored
+from fuseboard.backends._sqlite_kv import KvWrites, stored
 from fuseboard.backends._sqlite_opening import patiently
 
 if TYPE_CHECKING:
     from fuseboard.backends import Answer, HostCall
     from fuseboard.backends._sqlite_connection import Connection, check_unbroken
     from fuseboard.backends._sqlite_files import File, Files
-from fuseboard.backends._sqlite_kv import Kept
 
 T = TypeVar("T")
 
@@ -70,9 +71,8 @@ class SqliteSession(OwnedSession):
     def _answer(self, call: HostCall, deadline: float) -> Answer:
         match call:
             case KvGet(key=key):
-                self._caps.check(key)
-                kept = self._kept(key, deadline)
-                return KvValue(kept.value if kept else None)
+                self._caps.check(key, b"")
+                return KvValue(self._found(key, deadline).at(time.time()))
             case DbQuery():
                 return self._reading(deadline).query(call, deadline)
             case DbExec():
@@ -87,21 +87,22 @@ class SqliteSession(OwnedSession):
                     self._kv.set(call, connection)
                 return KvDone()
             case KvDelete(key=key):
-                self._caps.check(key)
+                self._caps.check(key, b"")
                 self._check_unbroken()
                 self._kv.delete(key)
                 return KvDone()
             case KvIncrement(key=key):
-                self._caps.check(key)
+                self._caps.check(key, b"")
                 connection = self._writing(deadline)
-                return KvNumber(self._kv.increment(call, self._kept(key, deadline), connection))
+                return KvNumber(self._kv.increment(call, self._found(key, deadline), connection))
             case _:
                 raise unserved("Sqlite", call)
 
-    def _kept(self, key: bytes, deadline: float) -> Kept | None:
+    def _found(self, key: bytes, deadline: float) -> Written:
         self._check_unbroken()
-        if key in self._kv:
-            return self._kv[key]
+        written = self._kv.get(key)
+        if written is not None:
+            return written
         with self._borrowed(deadline) as connection:
             return self._patiently(lambda: stored(connection, key), deadline)
 

@@ -7,6 +7,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import contextmanager
@@ -18,10 +19,10 @@ from fuseboard._errors import BackendError, BackendTimeout, UsageError
 from fuseboard._limits import MIB
 from fuseboard._private_folder import FolderUnusableError, PrivateFolder
 from fuseboard.backends import _sqlite_kv
+from fuseboard.backends._kv import MAX_KEY_BYTES, MAX_KV_BYTES, MAX_VALUE_BYTES, KvCaps
 from fuseboard.backends._sqlite_files import Files
-from fuseboard.backends._sqlite_kv import KvCaps
 from fuseboard.backends._sqlite_migrations import try_out
-from fuseboard.backends._sqlite_opening import Settings, bring_up, namespace, opened
+from fuseboard.backends._sqlite_opening import Settings, bring_up, namespace, opened, patiently
 from fuseboard.backends._sqlite_session import SqliteSession
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ __all__ = ["AsyncPostgres", "Postgres", "Sqlite"]
 _PATIENCE_SECONDS: Final = 5.0
 _MIGRATION_SECONDS: Final = 60.0
 _MOST_BYTES: Final = 1 << 40
-_MOST_VALUE_BYTES: Final = 64 * MIB
 _MOST_CONNECTIONS: Final = 10_000
 
 
@@ -68,19 +68,16 @@ class Sqlite:
         folder: str | os.PathLike[str],
         *,
         max_bytes: int = 256 * MIB,
-        max_key_bytes: int = 1024,
-        max_value_bytes: int = MIB,
-        max_kv_bytes: int = 64 * MIB,
+        max_key_bytes: int = MAX_KEY_BYTES,
+        max_value_bytes: int = MAX_VALUE_BYTES,
+        max_kv_bytes: int = MAX_KV_BYTES,
         max_connections: int = 128,
         survives_power_loss: bool = False,
     ) -> None:
         check_whole("max_bytes", max_bytes, _MOST_BYTES, MIB)
-        check_whole("max_key_bytes", max_key_bytes, MIB)
-        check_whole("max_value_bytes", max_value_bytes, _MOST_VALUE_BYTES)
-        check_whole("max_kv_bytes", max_kv_bytes, _MOST_BYTES)
         check_whole("max_connections", max_connections, _MOST_CONNECTIONS)
         check_kind("survives_power_loss", survives_power_loss, bool)
-        self._caps = KvCaps(max_key_bytes, max_value_bytes, max_kv_bytes)
+        self._caps = KvCaps(max_key_bytes=max_key_bytes, max_value_bytes=max_value_bytes, max_kv_bytes=max_kv_bytes)
         self._settings = Settings(max_bytes, max_key_bytes + max_value_bytes, survives_power_loss)
         self._migrations: dict[str, tuple[Migration, ...]] = {}
         self._files = Files(_usable(folder), max_connections, self._opened)
@@ -106,7 +103,7 @@ class Sqlite:
         self._migrations[plugin] = migrations
         try:
             for scope in self.scopes(plugin):
-                with self._operators(plugin, scope, _MIGRATION_SECONDS) as connection:
+                with self._alone(self._files.file(plugin, scope), plugin) as connection:
                     bring_up(connection, migrations, time.monotonic() + _MIGRATION_SECONDS)
         except BaseException:
             self._migrations[plugin] = before
@@ -124,13 +121,14 @@ class Sqlite:
             scope: the scope.
 
         Raises:
-            BackendTimeout: an invocation was writing for 5 seconds.
+            BackendTimeout: it writes, and others were writing for 5 seconds.
             BackendError: the file can't be used.
             sqlite3.Error: the statement failed.
         """
         values = {str(place): value for place, value in enumerate(parameters, 1)}
-        with self._operators(plugin, scope, _PATIENCE_SECONDS) as connection:
-            return connection.operators(sql, values, time.monotonic() + _MIGRATION_SECONDS)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        with self._lent(self._files.file(plugin, scope), deadline) as connection:
+            return patiently(lambda: connection.operators(sql, values, math.inf), deadline, time.sleep)
 
     def items(self, plugin: str, *, scope: str | None = None) -> dict[bytes, bytes]:
         """Return a copy of all keys and values that are committed.
@@ -138,8 +136,9 @@ class Sqlite:
         Raises:
             BackendError: the file can't be used.
         """
-        with self._operators(plugin, scope, _PATIENCE_SECONDS) as connection:
-            return _sqlite_kv.items(connection)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        with self._lent(self._files.file(plugin, scope), deadline) as connection:
+            return patiently(lambda: _sqlite_kv.items(connection), deadline, time.sleep)
 
     def scopes(self, plugin: str) -> tuple[str | None, ...]:
         """Return the scopes that a plugin has a file for, in the order of their files' names.
@@ -184,15 +183,23 @@ class Sqlite:
             connection.close()  # the plugin was loaded anew meanwhile
 
     @contextmanager
-    def _operators(self, plugin: str, scope: str | None, seconds: float) -> Iterator[Connection]:
-        """Lend a connection when no session of this process is writing, and keep it so."""
-        file, owner, deadline = self._files.file(plugin, scope), object(), time.monotonic() + seconds
-        if not file.lock.take(owner, seconds):
-            raise BackendTimeout(f"an invocation of {plugin!r} has been writing for {seconds} seconds")
+    def _lent(self, file: File, deadline: float) -> Iterator[Connection]:
+        owner = object()
         try:
             yield self._files.lend(owner, file, deadline, lambda: False)
         finally:
             self._files.take_back(owner)
+
+    @contextmanager
+    def _alone(self, file: File, plugin: str) -> Iterator[Connection]:
+        """Lend a connection while no session of this process writes."""
+        owner = object()
+        if not file.lock.take(owner, _MIGRATION_SECONDS):
+            raise BackendTimeout(f"an invocation of {plugin!r} has been writing for {_MIGRATION_SECONDS} seconds")
+        try:
+            with self._lent(file, time.monotonic() + _MIGRATION_SECONDS) as connection:
+                yield connection
+        finally:
             file.lock.give_back(owner)
 
 
