@@ -43,6 +43,9 @@ NAMESPACES: Final = (("blog", None), ("blog", "site-1"), ("shop", None))
 ENDLESS: Final = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
 """A query that never ends, in both engines: PostgreSQL stops where the number overflows, after minutes."""
 
+SERIAL: Final = frozenset({"memory"})
+"""Engines on which a session waits, at its first statement, until the one before it has ended."""
+
 Parameter = None | bool | int | float | str | bytes
 
 
@@ -104,13 +107,10 @@ class Engine:
     Attributes:
         name: which one.
         backend: the backend, where `SCHEMA` is in place.
-        is_serial: whether a session waits at its first statement until the one before it has ended, so that none ever
-            reads what another changes.
     """
 
     name: str
     backend: Any
-    is_serial: bool = False
 
     def open(self, plugin: str = "blog", scope: str | None = None, *, db: Literal["read", "write"] = "write") -> Db:
         """Open a session; whoever opens it ends it."""
@@ -157,7 +157,7 @@ def _memory(_: pytest.FixtureRequest, __: Path) -> Iterator[Engine]:
     backend = MemoryDb()
     for plugin in {plugin for plugin, _ in NAMESPACES}:
         backend.prepare(plugin, _migrations())
-    yield Engine("memory", backend, is_serial=True)
+    yield Engine("memory", backend)
     backend.close()
 
 

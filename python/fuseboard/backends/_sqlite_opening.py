@@ -92,7 +92,7 @@ def patiently(work: Callable[[], T], deadline: float, pause: Callable[[float], N
         if left <= 0:
             break
         pause(min(seconds, left))
-    raise BackendTimeout("another process was using the database until the deadline")
+    raise BackendTimeout("somebody else was using the database until the deadline")
 
 
 def _opened(file: File, settings: Settings, migrations: Sequence[Migration], deadline: float) -> Connection:
