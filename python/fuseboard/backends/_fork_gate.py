@@ -21,6 +21,10 @@ from weakref import WeakSet
 PATIENCE_SECONDS: Final = 1.0
 
 
+Work = tuple[Condition, dict[str, bool]]
+"""What was begun: how to tell that it has ended, and what its thread does."""
+
+
 class Watched(Protocol):
     """What has open files that a child must not have."""
 
@@ -48,21 +52,35 @@ class ForkGate:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Do what a fork must not cut in two."""
-        gate, mine = self._changed, self._mine.__dict__
-        if mine.get("works"):
-            yield
-            return
-        with gate:
-            gate.wait_for(lambda: not self._forks, PATIENCE_SECONDS)
-            self._working += 1
-        mine["works"] = True
+        begun = self.begin()
         try:
             yield
         finally:
-            mine["works"] = False
-            with gate:
-                self._working = max(0, self._working - 1)  # a child that was forked from inside begins with none
-                gate.notify_all()
+            self.end(begun)
+
+    def begin(self) -> Work | None:
+        """Begin what a fork must not cut in two; `None` inside of what has begun already."""
+        gate, mine = self._changed, self._mine.__dict__
+        if mine.get("works"):
+            return None
+        with gate:
+            gate.wait_for(self._is_open, PATIENCE_SECONDS)
+            self._working += 1
+        mine["works"] = True
+        return gate, mine
+
+    def end(self, begun: Work | None) -> None:
+        """End what has begun."""
+        if begun is None:
+            return
+        gate, mine = begun
+        mine["works"] = False
+        with gate:
+            self._working = max(0, self._working - 1)  # a child that was forked from inside begins with none
+            gate.notify_all()
+
+    def _is_open(self) -> bool:
+        return not self._forks
 
     def before_fork(self) -> None:
         """Wait until nobody works, and keep it so."""

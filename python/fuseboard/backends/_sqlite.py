@@ -17,17 +17,13 @@ import math
 import re
 import sqlite3
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
-from fuseboard.backends._fork_gate import fork_gate
+from fuseboard.backends._fork_gate import Work, fork_gate
 from fuseboard.backends._sqlite_functions import replace_functions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 INNER_PREFIX: Final = "fuseboard_"
 """How the names of our own tables begin."""
@@ -105,16 +101,17 @@ class Guard:
         self.refused = False
         self.stopped = False
 
-    @contextmanager
-    def allowing(self, actions: frozenset[int] | None, deadline: float) -> Iterator[None]:
-        """Allow these of SQLite's actions until the deadline, `None` for all; nothing runs unguarded afterwards."""
-        with fork_gate().working():
-            self._allowed, self._deadline, self.refused, self.stopped = actions, deadline, False, False
-            self._slow_calls = 0
-            try:
-                yield
-            finally:
-                self._allowed, self._deadline = frozenset(), -math.inf
+    def allow(self, actions: frozenset[int] | None, deadline: float) -> Work | None:
+        """Allow these of SQLite's actions until the deadline, `None` for all; who calls forbids them afterwards."""
+        begun = fork_gate().begin()
+        self._allowed, self._deadline, self.refused, self.stopped = actions, deadline, False, False
+        self._slow_calls = 0
+        return begun
+
+    def forbid(self, begun: Work | None) -> None:
+        """Allow nothing any more."""
+        self._allowed, self._deadline = frozenset(), -math.inf
+        fork_gate().end(begun)
 
     def authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
         """Answer SQLite's question; `first` is mostly a table's name, `second` a function's, or a table's too."""

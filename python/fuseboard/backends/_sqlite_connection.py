@@ -12,8 +12,8 @@ import ctypes
 import logging
 import math
 import sqlite3
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard.backends import AnswerCode, DbChanged, DbExec, DbQuery, DbRows
@@ -35,9 +35,12 @@ from fuseboard.backends._sqlite import (
 from fuseboard.backends._sqlite_parameters import bound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
 
 PAGE_BYTES: Final = 4096
+_STATEMENTS_KEPT: Final = 16
 _log = logging.getLogger("fuseboard")
 _MARKS: Final = {READING: "/* r */ ", WRITING: "/* w */ ", MIGRATING: "/* m */ "}
 """What a guest's statements begin with, by what they may do."""
@@ -52,27 +55,19 @@ class Connection:
 
     Args:
         place: the file, or `:memory:`.
-        statements: how many compiled statements are kept.
         largest_of_ours: the most that our own statements' values and rows hold, in bytes.
     """
 
     __slots__ = ("__weakref__", "_largest_of_ours", "guard", "is_of_another_process", "is_sound", "place", "raw")
 
-    def __init__(self, place: str, *, statements: int = 0, largest_of_ours: int = LARGEST_VALUE) -> None:
+    def __init__(self, place: str, *, largest_of_ours: int = LARGEST_VALUE) -> None:
         self._largest_of_ours = largest_of_ours
         self.place = place
         self.guard = Guard()
         self.is_sound = True
         self.is_of_another_process = False
-        with fork_gate().working(), self._errors_as_answers(None):
-            self.raw = sqlite3.connect(
-                place, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=statements
-            )
-            try:
-                set_guard(self.raw, self.guard)
-            except BaseException:
-                self.raw.close()
-                raise
+        with fork_gate().working():
+            self.raw = self._connected(place)
 
     @property
     def in_transaction(self) -> bool:
@@ -90,10 +85,7 @@ class Connection:
         Raises:
             BackendError: it can't be run, or is late.
         """
-        with self._running(call, READING, deadline) as cursor:
-            if cursor.description is None:
-                raise BackendError("this statement gives no rows; use exec", code=AnswerCode.BAD_REQUEST)
-            return DbRows(tuple(column[0] for column in cursor.description), bounded_rows(cursor))
+        return self._run_guests(call, READING, deadline, _rows)
 
     def exec(self, call: DbExec, deadline: float) -> DbChanged:
         """Run a guest's statement that writes.
@@ -102,10 +94,10 @@ class Connection:
             BackendError: it can't be run, or is late.
         """
         before = self.raw.total_changes
-        with self._running(call, WRITING, deadline) as cursor:
-            for _ in cursor:
-                pass  # a statement with RETURNING or SELECT is done when its last row was fetched
-        return DbChanged(self._changes() if self.raw.total_changes != before else 0)
+        self._run_guests(call, WRITING, deadline, _to_the_end)
+        if self.raw.total_changes == before:
+            return DbChanged(0)
+        return DbChanged(self.ours("SELECT changes()")[0][0])
 
     def migrate(self, sql: str, deadline: float) -> None:
         """Run one statement of a migration.
@@ -114,8 +106,7 @@ class Connection:
             BackendError: it can't be run, or is late.
         """
         check_names(sql)
-        with self._errors_as_answers(MIGRATING), self.guard.allowing(MIGRATING, deadline):
-            self.raw.execute(_MARKS[MIGRATING] + sql).close()
+        self._run(_MARKS[MIGRATING] + sql, {}, MIGRATING, deadline, _to_the_end)
 
     def ours(self, sql: str, values: Mapping[str, object] | None = None, deadline: float = math.inf) -> list[Any]:
         """Run a statement of our own, unrestricted, and return its rows.
@@ -124,19 +115,24 @@ class Connection:
             BackendError: it failed, or is late; not where the database is busy.
             sqlite3.OperationalError: the database is busy.
         """
-        with self._ours(deadline), closing(self.raw.execute(sql, values or {})) as cursor:
-            rows: list[Any] = cursor.fetchall()
-            return rows
+        self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._largest_of_ours)
+        try:
+            return self._run(sql, values or {}, None, deadline, _all)
+        finally:
+            self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
 
-    def operators(self, sql: str, values: Mapping[str, object], deadline: float) -> list[tuple[Any, ...]]:
+    def operators(self, sql: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """Run a statement of the operator's, unrestricted, and return its rows.
 
         Raises:
             sqlite3.Error: it failed.
         """
-        with self.guard.allowing(None, deadline), closing(self.raw.execute(sql, values)) as cursor:
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-            return rows
+        begun = self.guard.allow(None, math.inf)
+        try:
+            with closing(self.raw.execute(sql, values)) as cursor:
+                return _all(cursor)
+        finally:
+            self.guard.forbid(begun)
 
     def undo(self) -> None:
         """Roll back what isn't committed."""
@@ -165,55 +161,83 @@ class Connection:
         with fork_gate().working():
             self.raw.close()
 
+    def _connected(self, place: str) -> sqlite3.Connection:
+        raw = None
+        try:
+            raw = sqlite3.connect(
+                place, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS_KEPT
+            )
+            set_guard(raw, self.guard)
+        except BaseException as error:
+            if raw is not None:
+                raw.close()
+            if not isinstance(error, ERRORS) or is_busy(error):
+                raise
+            raise self._answer(error, None) from error
+        return raw
+
     def _undo(self) -> None:
-        with self.guard.allowing(None, math.inf):
+        begun = self.guard.allow(None, math.inf)
+        try:
             self.raw.execute("ROLLBACK")
+        finally:
+            self.guard.forbid(begun)
 
-    def _changes(self) -> int:
-        changed: int = self.ours("SELECT changes()")[0][0]
-        return changed
-
-    @contextmanager
-    def _running(self, call: DbQuery | DbExec, actions: frozenset[int], deadline: float) -> Iterator[sqlite3.Cursor]:
+    def _run_guests(
+        self, call: DbQuery | DbExec, actions: frozenset[int], deadline: float, read: Callable[[sqlite3.Cursor], T]
+    ) -> T:
         check_statement(call)
         check_names(call.sql)
-        values = bound(call.sql, call.parameters)
-        with (
-            self._errors_as_answers(actions),
-            self.guard.allowing(actions, deadline),
-            closing(self.raw.execute(_MARKS[actions] + call.sql, values)) as cursor,
-        ):
-            yield cursor
+        return self._run(_MARKS[actions] + call.sql, bound(call.sql, call.parameters), actions, deadline, read)
 
-    @contextmanager
-    def _ours(self, deadline: float) -> Iterator[None]:
-        self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._largest_of_ours)
+    def _run(
+        self,
+        sql: str,
+        values: Mapping[str, object],
+        actions: frozenset[int] | None,
+        deadline: float,
+        read: Callable[[sqlite3.Cursor], T],
+    ) -> T:
+        cursor = None
+        begun = self.guard.allow(actions, deadline)
         try:
-            with self._errors_as_answers(None), self.guard.allowing(None, deadline):
-                yield
-        finally:
-            self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
-
-    @contextmanager
-    def _errors_as_answers(self, actions: frozenset[int] | None) -> Iterator[None]:
-        try:
-            yield
+            cursor = self.raw.execute(sql, values)
+            return read(cursor)
         except ERRORS as error:
             if is_busy(error):
                 raise
-            if self.guard.missed_interrupt(error):
-                raise KeyboardInterrupt from error
-            if self.guard.refused:
-                raise refusal(error, actions) from error
-            raise self._answer(error) from error
+            raise self._answer(error, actions) from error
+        finally:
+            if cursor is not None:
+                cursor.close()
+            self.guard.forbid(begun)
 
-    def _answer(self, error: Exception) -> BackendError:
-        """Return what a guest is answered; what is nobody's fault here, the operator is told."""
+    def _answer(self, error: Exception, actions: frozenset[int] | None) -> BaseException:
+        """Return what is raised for an error; what is nobody's fault here, the operator is told."""
+        if self.guard.missed_interrupt(error):
+            return KeyboardInterrupt()
+        if self.guard.refused:
+            return refusal(error, actions)
         answer = as_backend_error(error)
         if answer.code == AnswerCode.BACKEND_FAILED and not isinstance(answer, BackendTimeout):
             self.is_sound = False
             _log.error("the database %s can't be used: %s", self.place, error)
         return answer
+
+
+def _rows(cursor: sqlite3.Cursor) -> DbRows:
+    if cursor.description is None:
+        raise BackendError("this statement gives no rows; use exec", code=AnswerCode.BAD_REQUEST)
+    return DbRows(tuple(column[0] for column in cursor.description), bounded_rows(cursor))
+
+
+def _to_the_end(cursor: sqlite3.Cursor) -> None:
+    for _ in cursor:
+        pass  # a statement with RETURNING or SELECT is done when its last row was fetched
+
+
+def _all(cursor: sqlite3.Cursor) -> list[Any]:
+    return cursor.fetchall()
 
 
 def check_unbroken(connection: Connection) -> None:

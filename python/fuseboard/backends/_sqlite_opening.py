@@ -33,7 +33,6 @@ T = TypeVar("T")
 FORMAT: Final = 1
 """The version of our own tables, kept as `user_version`."""
 
-_STATEMENTS_KEPT: Final = 16
 _ROOM_IN_A_ROW: Final = 4096
 _LARGEST_LOG: Final = 16 << 20
 _PAUSES: Final = (0.0005, 0.001, 0.002, 0.005)
@@ -97,9 +96,7 @@ def patiently(work: Callable[[], T], deadline: float, pause: Callable[[float], N
 
 def _opened(file: File, settings: Settings, migrations: Sequence[Migration], deadline: float) -> Connection:
     with fork_gate().working():
-        connection = Connection(
-            str(file.path), statements=_STATEMENTS_KEPT, largest_of_ours=settings.largest_of_ours + _ROOM_IN_A_ROW
-        )
+        connection = Connection(str(file.path), largest_of_ours=settings.largest_of_ours + _ROOM_IN_A_ROW)
         try:
             _set_up(connection, file, settings, deadline)
             _migrate(connection, migrations, deadline)

@@ -7,7 +7,6 @@ Rules:
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from contextlib import contextmanager
@@ -128,7 +127,7 @@ class Sqlite:
         values = {str(place): value for place, value in enumerate(parameters, 1)}
         deadline = time.monotonic() + _PATIENCE_SECONDS
         with self._lent(self._files.file(plugin, scope), deadline) as connection:
-            return patiently(lambda: connection.operators(sql, values, math.inf), deadline, time.sleep)
+            return patiently(lambda: connection.operators(sql, values), deadline, time.sleep)
 
     def items(self, plugin: str, *, scope: str | None = None) -> dict[bytes, bytes]:
         """Return a copy of all keys and values that are committed.

@@ -168,7 +168,7 @@ class MemoryDb:
         values = {str(place): value for place, value in enumerate(parameters, 1)}
         database = self._database(plugin, scope)
         with _alone(database, plugin):
-            return database.connection.operators(sql, values, math.inf)
+            return database.connection.operators(sql, values)
 
     def close(self) -> None:
         """Forget all data and close the connections; no session may be open."""
