@@ -8,8 +8,9 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 
-from db_contract import soon
-from fuseboard.backends import AnswerCode, KvGet, KvIncrement
+from db_contract import ENDLESS, soon
+from fuseboard import BackendTimeout
+from fuseboard.backends import AnswerCode, DbQuery, KvGet, KvIncrement
 from sites import exit_status, forked, perform, repeating
 from test_sqlite import Store, handles, insert, refusal
 
@@ -36,6 +37,7 @@ def beside_each_other() -> None:
 
         def child() -> None:
             assert handles(folder) == 0
+            assert isinstance(refusal(store.open(), DbQuery(ENDLESS), soon(0.1)), BackendTimeout)
             for _ in range(50):
                 store.write(KvIncrement(b"n", 1), insert("child"))
 

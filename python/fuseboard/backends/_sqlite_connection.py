@@ -33,6 +33,7 @@ from fuseboard.backends._sqlite import (
     set_guard,
 )
 from fuseboard.backends._sqlite_parameters import bound
+from fuseboard.backends._sqlite_watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -201,6 +202,8 @@ class Connection:
         cursor = None
         begun = self.guard.allow(actions, deadline)
         try:
+            if deadline < math.inf:
+                watch().begin(self, deadline)
             cursor = self.raw.execute(sql, values)
             return read(cursor)
         except ERRORS as error:
@@ -208,6 +211,8 @@ class Connection:
                 raise
             raise self._answer(error, actions) from error
         finally:
+            if deadline < math.inf:
+                watch().end(self)
             if cursor is not None:
                 cursor.close()
             self.guard.forbid(begun)
