@@ -1,0 +1,310 @@
+"""One connection to PostgreSQL as libpq has it: how it begins, what goes over it, how it ends.
+
+Rules:
+* It is in pipeline mode: what belongs together is sent together and costs one round trip. Each statement is a message
+  of its own in the extended protocol, which takes no second one.
+* Rows come one by one, and are counted as they come. What would fill this process, the connection ends for.
+* Nothing here waits: flows yield what they wait for. A connection whose flow was left in the middle is in doubt, and is
+  closed; the server is asked to stop what it runs, on a thread that nobody waits for.
+* A forked child neither speaks on it nor says goodbye.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from threading import BoundedSemaphore, Thread
+from typing import Final, NamedTuple, Protocol
+
+import psycopg
+from psycopg import capabilities, pq
+from psycopg.conninfo import make_conninfo
+
+from fuseboard._errors import BackendError
+from fuseboard._limits import MIB
+from fuseboard.backends import AnswerCode
+from fuseboard.backends._postgres_values import Sent
+from fuseboard.backends._postgres_waits import Address, Breath, Flow, Io, Signal, Until
+
+_LARGEST_MESSAGE: Final = 9 * MIB
+_RECEIVE_BUFFER: Final = MIB // 4
+_ROWS_BETWEEN_BREATHS: Final = 256
+_NO_PARAMETERS: Final = Sent([], [], [])
+_FAILED: Final = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE})
+_ROW: Final = pq.ExecStatus.SINGLE_TUPLE
+_ENDS: Final = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.PIPELINE_ABORTED}) | _FAILED
+_cancelling = BoundedSemaphore(4)
+
+
+class LostError(Exception):
+    """The connection can't be used any more; the text is for the operator."""
+
+
+class Takes(Protocol):
+    """Who takes a statement's rows."""
+
+    def begin(self, result: pq.abc.PGresult) -> None:
+        """See the columns."""
+
+    def take(self, result: pq.abc.PGresult) -> bool:
+        """Take one row, and return whether more are wanted."""
+
+
+class Result(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        state: the SQLSTATE of its error, or nothing.
+        message: the error's, without details.
+        tag: what the server says it did, e.g. `INSERT 0 2`.
+        rows: of a command whose rows nobody takes.
+    """
+
+    state: str
+    message: str
+    tag: bytes
+    rows: tuple[tuple[bytes | None, ...], ...] = ()
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether a command before it failed."""
+        return self.tag == b"aborted"
+
+
+class Command(NamedTuple):
+    """One statement to send."""
+
+    sql: bytes
+    parameters: Sent = _NO_PARAMETERS
+    takes: Takes | None = None
+
+
+class Connection:
+    """A connection that is open.
+
+    Attributes:
+        role: who is logged in.
+    """
+
+    def __init__(self, role: str, pgconn: pq.abc.PGconn) -> None:
+        self.role = role
+        self._pgconn = pgconn
+        self._pid = os.getpid()
+        self._unread = 0
+        self._cancelled: Signal | None = None
+
+    @property
+    def status(self) -> pq.TransactionStatus:
+        """Where its transaction is."""
+        return pq.TransactionStatus(self._pgconn.transaction_status)
+
+    @property
+    def is_of_another_process(self) -> bool:
+        """Whether it was made before a fork."""
+        return self._pid != os.getpid()
+
+    # ── a round trip ─────────────────────────────────────────────────────────────────────────────
+
+    def exchange(self, commands: list[Command]) -> Flow[list[Result]]:
+        """Send commands as one, and return how each ended: after one that fails, the rest are aborted.
+
+        Raises:
+            LostError: the connection can't be used any more.
+            BackendError: it was given up, for rows too large to be read to their end.
+        """
+        try:
+            yield from self._settled()
+            self.post(commands)
+            self._unread -= 1
+            results = []
+            for command in commands:
+                results.append((yield from self._result(command.takes)))  # noqa: PERF401  it yields
+            yield from self._synced()
+            if self._cancelled is not None:  # else it might meet the next statement
+                yield Until(self._cancelled)
+                self._cancelled = None
+        except psycopg.Error as error:
+            raise LostError(str(error)) from None
+        return results
+
+    def post(self, commands: list[Command]) -> None:
+        """Send commands as one, whose results nobody waits for.
+
+        Raises:
+            LostError: they can't be sent.
+        """
+        try:
+            for command in commands:
+                self._pgconn.send_query_params(command.sql, *command.parameters)
+            self._pgconn.pipeline_sync()
+            self._unread += 1
+            self._pgconn.flush()
+        except psycopg.Error as error:
+            raise LostError(str(error)) from None
+
+    def is_alive(self) -> Flow[bool]:
+        """Return whether it can be used: what was posted went well, and the server hasn't hung up."""
+        try:
+            yield from self._settled()
+            self._pgconn.consume_input()
+        except (psycopg.Error, LostError):
+            return False
+        return self.status == pq.TransactionStatus.IDLE
+
+    def _settled(self) -> Flow[None]:
+        """Read the results of what was posted, all of which must have gone well."""
+        while self._unread:
+            result = yield from self._next()
+            if result is not None and result.status in _FAILED:
+                raise LostError(f"a connection couldn't be cleaned: {_message(result)}")
+            if result is not None and result.status == pq.ExecStatus.PIPELINE_SYNC:
+                self._unread -= 1
+
+    def _result(self, takes: Takes | None) -> Flow[Result]:
+        if takes is not None:
+            self._pgconn.set_single_row_mode()
+        wants, rows, ended = takes is not None, 0, Result("", "", b"")
+        while (result := (yield from self._next())) is not None:
+            if result.status not in _ENDS | {_ROW}:
+                raise LostError(f"the server answered out of turn: {result.status}")
+            if takes is not None and rows == 0 and result.status in {_ROW, pq.ExecStatus.TUPLES_OK}:
+                takes.begin(result)
+            if result.status != _ROW:
+                ended = _ended(result, keeps=takes is None)
+                continue
+            rows += 1
+            if takes is not None and wants and not takes.take(result):
+                wants = False
+                self.cancel()
+            if rows % _ROWS_BETWEEN_BREATHS == 0:
+                yield Breath()
+        return ended
+
+    def _synced(self) -> Flow[None]:
+        result = yield from self._next()
+        if result is None or result.status != pq.ExecStatus.PIPELINE_SYNC:
+            raise LostError("the server answered out of turn")
+
+    def _next(self) -> Flow[pq.abc.PGresult | None]:
+        pgconn = self._pgconn
+        while pgconn.flush():
+            yield Io(pgconn.socket, reads=True, writes=True)
+            pgconn.consume_input()
+        in_one = 0
+        while pgconn.is_busy():
+            yield Io(pgconn.socket)
+            in_one += _readable(pgconn.socket)
+            if in_one > _LARGEST_MESSAGE:
+                raise BackendError("a row is too large to be read", code=AnswerCode.TOO_LARGE)
+            pgconn.consume_input()
+        return pgconn.get_result()
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self) -> None:
+        """Ask the server to stop what it runs, on a thread: the asking may take longer than anybody waits."""
+        if _cancelling.acquire(blocking=False):
+            self._cancelled = Signal()
+            work = (_canceller(self._pgconn), self._cancelled)
+            Thread(target=_cancel, args=work, name="fuseboard-cancel", daemon=True).start()
+
+    def hang_up(self) -> None:
+        """Have whoever waits for the server on another thread learn that it is over."""
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """End it in the middle of something."""
+        if self.is_of_another_process:
+            return
+        with suppress(psycopg.Error):
+            if self.status == pq.TransactionStatus.ACTIVE:
+                self.cancel()
+        self.close()
+
+    def close(self) -> None:
+        """End it."""
+        if not self.is_of_another_process:
+            self._pgconn.finish()
+
+    def forget(self) -> None:
+        """Close this process's copy of a socket that another process goes on to use."""
+        with suppress(OSError, psycopg.Error):
+            os.close(self._pgconn.socket)
+
+
+def _canceller(pgconn: pq.abc.PGconn) -> Callable[[], None]:
+    return pgconn.cancel_conn().blocking if capabilities.has_cancel_safe() else pgconn.get_cancel().cancel
+
+
+def _cancel(cancel: Callable[[], None], done: Signal) -> None:
+    try:
+        with suppress(psycopg.Error):
+            cancel()
+    finally:
+        _cancelling.release()
+        done.happen()
+
+
+def _readable(fd: int) -> int:
+    """Return how many bytes wait to be read."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0])
+
+
+def _ended(result: pq.abc.PGresult, *, keeps: bool) -> Result:
+    if result.status == pq.ExecStatus.PIPELINE_ABORTED:
+        return Result("", "", b"aborted")
+    if result.status in _FAILED:
+        state = result.error_field(pq.DiagnosticField.SQLSTATE) or b"08000"
+        return Result(state.decode(), _message(result), b"")
+    width = range(result.nfields)
+    rows = tuple(tuple(result.get_value(row, at) for at in width) for row in range(result.ntuples)) if keeps else ()
+    return Result("", "", result.command_status or b"", rows)
+
+
+def _message(result: pq.abc.PGresult) -> str:
+    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
+    return message.decode(errors="replace").strip()
+
+
+# ── the beginning ────────────────────────────────────────────────────────────────────────────────
+
+
+def connected(role: str, settings: dict[str, str], register: Callable[[Connection], None]) -> Flow[Connection]:
+    """Return a connection that has just been made; `register` is given it before anything is waited for.
+
+    Raises:
+        LostError: the server refuses it, or isn't there.
+    """
+    try:
+        host = settings.get("host", "")
+        if host and not host.startswith("/") and "hostaddr" not in settings:
+            settings = settings | {"hostaddr": (yield Address(host))}
+        connection = Connection(role, pq.PGconn.connect_start(make_conninfo("", **settings).encode()))
+        register(connection)
+        yield from _logged_in(connection)
+    except (psycopg.Error, OSError) as error:
+        raise LostError(str(error)) from None
+    return connection
+
+
+def _logged_in(connection: Connection) -> Flow[None]:
+    pgconn = connection._pgconn  # noqa: SLF001  how it begins
+    while True:
+        if pgconn.status == pq.ConnStatus.BAD:
+            raise LostError(pgconn.get_error_message())
+        step = pgconn.connect_poll()
+        if step == pq.PollingStatus.OK:
+            break
+        if step == pq.PollingStatus.FAILED:
+            raise LostError(pgconn.get_error_message())
+        yield Io(pgconn.socket, reads=step == pq.PollingStatus.READING, writes=step == pq.PollingStatus.WRITING)
+    pgconn.nonblocking = 1
+    pgconn.enter_pipeline_mode()
+    with socket.socket(fileno=os.dup(pgconn.socket)) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
