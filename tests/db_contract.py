@@ -21,8 +21,9 @@ from drivers import awaited
 from fuseboard._errors import BackendError
 from fuseboard._grants import Grants
 from fuseboard.backends import DbChanged, DbExec, DbQuery, DbRows, Identity, Migration
-from fuseboard.backends.db import Sqlite
+from fuseboard.backends.db import AsyncPostgres, Postgres, Sqlite
 from fuseboard.backends.memory import MemoryDb
+from postgres_databases import SECRET, contract_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,4 +170,23 @@ def _sqlite(_: pytest.FixtureRequest, folder: Path) -> Iterator[Engine]:
         yield Engine("sqlite", backend)
 
 
-ENGINES.update({"memory": _memory, "sqlite": _sqlite})
+@contextmanager
+def _postgres(request: pytest.FixtureRequest, _: Path) -> Iterator[Engine]:
+    with (
+        contract_database(request.getfixturevalue("postgres_server"), SCHEMA, NAMESPACES) as database,
+        Postgres(database.conninfo, secret=SECRET) as backend,
+    ):
+        for plugin in {plugin for plugin, _ in NAMESPACES}:
+            backend.prepare(plugin, _migrations())
+        yield Engine("postgres", backend)
+
+
+@contextmanager
+def _async_postgres(request: pytest.FixtureRequest, _: Path) -> Iterator[Engine]:
+    with contract_database(request.getfixturevalue("postgres_server"), SCHEMA, NAMESPACES) as database:
+        backend = AsyncPostgres(database.conninfo, secret=SECRET)
+        yield Engine("postgres-async", backend)
+        settled(backend.aclose())
+
+
+ENGINES.update({"memory": _memory, "sqlite": _sqlite, "postgres": _postgres, "postgres-async": _async_postgres})
