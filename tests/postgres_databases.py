@@ -16,7 +16,7 @@ from fuseboard.backends._postgres_names import Namespace, Secret, namespace
 from fuseboard.backends._postgres_provision import provisioning
 
 if TYPE_CHECKING:
-    from fuseboard.backends._postgres_provision import Level
+    from fuseboard.backends._postgres_rights import Level
     from servers import Server
 
 SECRET: Final = "a secret for tests only"
@@ -66,7 +66,7 @@ class Database:
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement as a superuser and return its rows."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)  # type: ignore[call-overload]
+            cursor = connection.execute(statement, values)
             return list(cursor.fetchall()) if cursor.description else []
 
     def login(self, role: str) -> psycopg.Connection[Any]:

@@ -22,10 +22,12 @@ from psycopg.conninfo import conninfo_to_dict
 from fuseboard._arguments import check_whole
 from fuseboard._errors import BackendError, UsageError
 from fuseboard.backends import Identity, Migration
-from fuseboard.backends._postgres_connection import Command, Connection, LostError, connected
+from fuseboard.backends._postgres_connection import Command, Connection, LostError
+from fuseboard.backends._postgres_login import connected
 from fuseboard.backends._postgres_names import Namespace, Secret, namespace
 from fuseboard.backends._postgres_pool import Pool
-from fuseboard.backends._postgres_session import AsyncPostgresSession, PostgresSession, Transaction
+from fuseboard.backends._postgres_session import AsyncPostgresSession, PostgresSession
+from fuseboard.backends._postgres_transaction import Holder, Transaction
 from fuseboard.backends._postgres_waits import Flow, Until, run
 
 __all__ = ["AsyncPostgres", "Postgres"]
@@ -37,7 +39,7 @@ _PREPARE_SECONDS: Final = 10.0
 _MOST_CONNECTIONS: Final = 10_000
 _MOST_IDLE_SECONDS: Final = 86_400
 _READ_MIGRATIONS: Final = Command(b"SELECT number, checksum FROM fuseboard_migrations ORDER BY number")
-_OF_THE_PROVISIONED: Final = "`fuseboard db provision`"
+_PROVISION: Final = "`fuseboard db provision`"
 _SET_AT_LOGIN: Final = (
     "standard_conforming_strings=on", "DateStyle=ISO", "TimeZone=UTC", "bytea_output=hex", "extra_float_digits=1",
     "idle_in_transaction_session_timeout=60000",
@@ -86,14 +88,13 @@ class _Backend(Generic[S]):
         try:
             found = run(self._applied(owned, made.append), time.monotonic() + _PREPARE_SECONDS)
         except LostError as error:
-            reason = f"{owned.role} can't log in ({str(error).strip()}); it is made by {_OF_THE_PROVISIONED}"
-            raise BackendError(reason) from None
+            raise BackendError(str(error)) from None
         finally:
             for connection in made:
                 connection.close()
         problem = _difference(found, applied)
         if problem is not None:
-            raise BackendError(f"{problem}: run {_OF_THE_PROVISIONED} with the plugin's folder")
+            raise BackendError(f"{problem}: run {_PROVISION} with the plugin's folder")
         self._migrations[plugin] = applied
         self._looked_at[owned.role] = applied
 
@@ -113,15 +114,18 @@ class _Backend(Generic[S]):
         settings = self._settings | {
             "user": owned.role, "password": self._secret.password(owned.role), "options": options,
             "application_name": "fuseboard", "connect_timeout": "10", "client_encoding": "UTF8",
-            "fallback_application_name": "fuseboard",
         }  # fmt: skip
-        return (yield from connected(owned.role, settings, partial(self._register, register)))
+        try:
+            return (yield from connected(owned.role, settings, partial(self._register, register)))
+        except LostError as error:
+            problem = " ".join(str(error).split())
+            raise LostError(f"{owned}: {owned.role} can't log in; {_PROVISION} makes the role: {problem}") from None
 
     def _register(self, register: Callable[[Connection], None], connection: Connection) -> None:
         self._all.add(connection)
         register(connection)
 
-    def lent(self, owned: Namespace, owner: object, register: Callable[[Connection], None]) -> Flow[Connection]:
+    def lent(self, owned: Namespace, owner: Holder) -> Flow[Connection]:
         """Return a connection of a namespace's role, idle or new."""
         while True:
             ticket = self._pool.ask(owner, owned.role)
@@ -130,15 +134,14 @@ class _Backend(Generic[S]):
                 raise BackendError("this session has ended")
             connection = ticket.connection
             if connection is None:
-                connection = yield from self._made(owned, register)
-            else:
-                register(connection)
-                if not (yield from connection.is_alive()):
-                    connection.close()
-                    self._pool.give_back(owner)
-                    continue
-            yield from self._look_at(owned, connection)
-            return connection
+                connection = yield from self._made(owned, owner.hold)
+                yield from self._look_at(owned, connection)
+                return connection
+            owner.hold(connection)
+            if (yield from connection.is_alive()):
+                yield from self._look_at(owned, connection)
+                return connection
+            owner.let_go()
 
     def _look_at(self, owned: Namespace, connection: Connection) -> Flow[None]:
         """Read which migrations a namespace has, where this process hasn't yet since its plugin was loaded."""
@@ -147,7 +150,7 @@ class _Backend(Generic[S]):
             return
         problem = _difference((yield from _read_applied(connection))[: len(wanted)], wanted)
         if problem is not None:
-            raise LostError(f"{owned}: {problem}: run {_OF_THE_PROVISIONED}")
+            raise LostError(f"{owned}: {problem}: run {_PROVISION}")
         self._looked_at[owned.role] = wanted
 
     @property
@@ -169,13 +172,13 @@ class _Lender:
         self._backend = backend
         self._owned = owned
 
-    def lent(self, owner: object, register: Callable[[Connection], None]) -> Flow[Connection]:
-        return self._backend.lent(self._owned, owner, register)
+    def lent(self, owner: Holder) -> Flow[Connection]:
+        return self._backend.lent(self._owned, owner)
 
-    def withdraw(self, owner: object) -> None:
+    def withdraw(self, owner: Holder) -> None:
         self._backend.pool.withdraw(owner)
 
-    def give_back(self, owner: object, connection: Connection | None) -> None:
+    def give_back(self, owner: Holder, connection: Connection | None) -> None:
         self._backend.pool.give_back(owner, connection)
 
 
@@ -240,7 +243,7 @@ class AsyncPostgres(_Backend[AsyncPostgresSession]):
 def _read_applied(connection: Connection) -> Flow[Applied]:
     (result,) = yield from connection.exchange([_READ_MIGRATIONS])
     if result.state:
-        raise LostError(f"its migrations can't be read: {result.message}")
+        raise LostError(f"the migrations of {connection.role} can't be read: {result.message}")
     return tuple((int(number or 0), (checksum or b"").decode()) for number, checksum in result.rows)
 
 
@@ -257,8 +260,8 @@ def _difference(found: Applied, wanted: Applied) -> str | None:
 def _settings(conninfo: str) -> dict[str, str]:
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
-    except (psycopg.Error, TypeError, AttributeError) as error:
-        raise UsageError(f"conninfo can't be read: {str(error).strip()}") from None
+    except (psycopg.Error, TypeError, AttributeError):  # whose text might show a password
+        raise UsageError("conninfo can't be read: write key=value pairs, or postgresql://...") from None
     for name in ("user", "password", "passfile", "service", "options"):
         if name in given:
             raise UsageError(f"conninfo has {name!r}: each plugin logs in as itself; leave it out")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import socket
 import struct
 import termios
@@ -23,16 +24,14 @@ from typing import Final, NamedTuple, Protocol
 
 import psycopg
 from psycopg import capabilities, pq
-from psycopg.conninfo import make_conninfo
 
 from fuseboard._errors import BackendError
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
 from fuseboard.backends._postgres_values import Sent
-from fuseboard.backends._postgres_waits import Address, Breath, Flow, Io, Signal, Until
+from fuseboard.backends._postgres_waits import Breath, Flow, Io, Signal, Until
 
 _LARGEST_MESSAGE: Final = 9 * MIB
-_RECEIVE_BUFFER: Final = MIB // 4
 _ROWS_BETWEEN_BREATHS: Final = 256
 _NO_PARAMETERS: Final = Sent([], [], [])
 _FAILED: Final = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE})
@@ -151,7 +150,8 @@ class Connection:
         """Return whether it can be used: what was posted went well, and the server hasn't hung up."""
         try:
             yield from self._settled()
-            self._pgconn.consume_input()
+            while _can_read(self._pgconn.socket):  # a server's last word, and that it has hung up
+                self._pgconn.consume_input()
         except (psycopg.Error, LostError):
             return False
         return self.status == pq.TransactionStatus.IDLE
@@ -251,6 +251,12 @@ def _cancel(cancel: Callable[[], None], done: Signal) -> None:
         done.happen()
 
 
+def _can_read(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _readable(fd: int) -> int:
     """Return how many bytes wait to be read."""
     return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0])
@@ -270,41 +276,3 @@ def _ended(result: pq.abc.PGresult, *, keeps: bool) -> Result:
 def _message(result: pq.abc.PGresult) -> str:
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
     return message.decode(errors="replace").strip()
-
-
-# ── the beginning ────────────────────────────────────────────────────────────────────────────────
-
-
-def connected(role: str, settings: dict[str, str], register: Callable[[Connection], None]) -> Flow[Connection]:
-    """Return a connection that has just been made; `register` is given it before anything is waited for.
-
-    Raises:
-        LostError: the server refuses it, or isn't there.
-    """
-    try:
-        host = settings.get("host", "")
-        if host and not host.startswith("/") and "hostaddr" not in settings:
-            settings = settings | {"hostaddr": (yield Address(host))}
-        connection = Connection(role, pq.PGconn.connect_start(make_conninfo("", **settings).encode()))
-        register(connection)
-        yield from _logged_in(connection)
-    except (psycopg.Error, OSError) as error:
-        raise LostError(str(error)) from None
-    return connection
-
-
-def _logged_in(connection: Connection) -> Flow[None]:
-    pgconn = connection._pgconn  # noqa: SLF001  how it begins
-    while True:
-        if pgconn.status == pq.ConnStatus.BAD:
-            raise LostError(pgconn.get_error_message())
-        step = pgconn.connect_poll()
-        if step == pq.PollingStatus.OK:
-            break
-        if step == pq.PollingStatus.FAILED:
-            raise LostError(pgconn.get_error_message())
-        yield Io(pgconn.socket, reads=step == pq.PollingStatus.READING, writes=step == pq.PollingStatus.WRITING)
-    pgconn.nonblocking = 1
-    pgconn.enter_pipeline_mode()
-    with socket.socket(fileno=os.dup(pgconn.socket)) as line:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)

@@ -50,9 +50,3 @@ OTHERS_TABLES: Final[LiteralString] = """
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
     LIMIT 1
 """
-
-CATALOG: Final[LiteralString] = """
-    CREATE TABLE fuseboard.namespaces (
-        role text PRIMARY KEY, plugin text NOT NULL, scope text, may text NOT NULL
-    )
-"""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, LiteralString
+from typing import Any, Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -22,27 +22,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from fuseboard._errors import BackendError
 from fuseboard.backends import Migration
 from fuseboard.backends import _postgres_hardening as hardening
+from fuseboard.backends import _postgres_rights as rights
 from fuseboard.backends._postgres_names import Namespace, Secret, namespace
+from fuseboard.backends._postgres_rights import Level
 from fuseboard.backends._postgres_sql import migration_statements
 
-Level = Literal["read", "write"]
-
 _ONE_AT_A_TIME: Final = 0x66757365
-_ROLE: Final[LiteralString] = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS"
-_RIGHTS: Final[dict[Level, LiteralString]] = {"read": "SELECT", "write": "SELECT, INSERT, UPDATE, DELETE"}
-_SEQUENCE_RIGHTS: Final[dict[Level, LiteralString]] = {"read": "SELECT", "write": "SELECT, USAGE"}
-_SETTINGS: Final[dict[str, str]] = {
-    "client_connection_check_interval": "1s",
-    "lock_timeout": "10s",
-    "max_parallel_workers_per_gather": "0",
-    "statement_timeout": "10s",
-    "temp_file_limit": "64MB",
-}
-_RECORDS: Final[LiteralString] = """
-    CREATE TABLE IF NOT EXISTS {}.fuseboard_migrations (
-        number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied timestamptz DEFAULT now()
-    )
-"""
 
 
 class ProvisionError(Exception):
@@ -69,11 +54,11 @@ class Provisioning:
 
     Args:
         admin: the session, in autocommit mode.
-        secret: where the roles' passwords come from.
+        secret: where the roles' passwords come from; needed to provision.
         dry_run: only say what would be done.
     """
 
-    def __init__(self, admin: psycopg.Connection[Any], secret: Secret, *, dry_run: bool = False) -> None:
+    def __init__(self, admin: psycopg.Connection[Any], secret: Secret | None, *, dry_run: bool = False) -> None:
         self._admin = admin
         self._secret = secret
         self._dry_run = dry_run
@@ -143,7 +128,7 @@ class Provisioning:
         self._run(sql.SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC"))
         if not self._rows("SELECT to_regclass('fuseboard.namespaces') IS NOT NULL")[0][0]:
             self._run(sql.SQL("CREATE SCHEMA IF NOT EXISTS fuseboard"))
-            self._run(sql.SQL(hardening.CATALOG))
+            self._run(sql.SQL(rights.CATALOG))
 
     # ── one namespace ────────────────────────────────────────────────────────────────────────────
 
@@ -165,42 +150,24 @@ class Provisioning:
         for role in (owned.role, owned.owner):
             self._make_role(role)
         names = {"schema": sql.Identifier(owned.role), "role": sql.Identifier(owned.role)} | {
-            "owner": sql.Identifier(owned.owner), "rights": sql.SQL(_RIGHTS[may]),
-            "of_sequences": sql.SQL(_SEQUENCE_RIGHTS[may]),
+            "owner": sql.Identifier(owned.owner), "rights": sql.SQL(rights.RIGHTS[may]),
+            "of_sequences": sql.SQL(rights.SEQUENCE_RIGHTS[may]),
         }  # fmt: skip
-        for name, value in _SETTINGS.items():
-            self._run(sql.SQL("ALTER ROLE {} SET {} = {}").format(names["role"], sql.SQL(name), sql.Literal(value)))  # type: ignore[arg-type]
-        for statement in (
-            "CREATE SCHEMA IF NOT EXISTS {schema}",
-            "GRANT USAGE ON SCHEMA {schema} TO {role}",
-            "GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner}",
-            _RECORDS.replace("{}", "{schema}"),
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} REVOKE ALL ON TABLES FROM {role}",
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} REVOKE ALL ON SEQUENCES FROM {role}",
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT {rights} ON TABLES TO {role}",
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT {of_sequences} ON SEQUENCES TO {role}",
-            "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}",
-            "REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM {role}",
-            "GRANT {rights} ON ALL TABLES IN SCHEMA {schema} TO {role}",
-            "GRANT {of_sequences} ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-            "REVOKE ALL ON {schema}.fuseboard_migrations FROM {role}",
-            "GRANT SELECT ON {schema}.fuseboard_migrations TO {role}",
-            "GRANT SELECT, INSERT ON {schema}.fuseboard_migrations TO {owner}",
-        ):
-            self._run(sql.SQL(statement).format(**names))  # type: ignore[arg-type]
-        self._admin.execute(
-            "INSERT INTO fuseboard.namespaces VALUES (%s, %s, %s, %s) ON CONFLICT (role) DO UPDATE SET may = excluded.may",
-            (owned.role, owned.plugin, owned.scope, may),
-        )
+        for name, value in rights.SETTINGS.items():
+            setting = sql.SQL("ALTER ROLE {} SET {} = {}")
+            self._run(setting.format(names["role"], sql.SQL(name), sql.Literal(value)))
+        for statement in rights.STATEMENTS:
+            self._run(sql.SQL(statement).format(**names))
+        self._admin.execute(rights.NOTE, (owned.role, owned.plugin, owned.scope, may))
 
     def _make_role(self, role: str) -> None:
         name, verb = sql.Identifier(role), "ALTER"
         if not self._rows("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)):
             verb = "CREATE"
-        password = self._secret.password(role).encode()
+        password = self._password(role).encode()
         verifier = self._admin.pgconn.encrypt_password(password, role.encode(), b"scram-sha-256").decode()
         command = sql.SQL("{} ROLE {} {} PASSWORD {}")
-        self._run(command.format(_trusted(verb), name, sql.SQL(_ROLE), sql.Literal(verifier)))
+        self._run(command.format(_trusted(verb), name, sql.SQL(rights.ROLE), sql.Literal(verifier)))
         database = sql.Identifier(self.database)
         self._run(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, name))
 
@@ -216,13 +183,13 @@ class Provisioning:
         known = self._admin.info
         conninfo = make_conninfo(
             known.dsn, host=known.host, port=known.port, dbname=self.database, user=owned.owner,
-            password=self._secret.password(owned.owner), application_name="fuseboard db",
+            password=self._password(owned.owner), application_name="fuseboard db",
             options=f"-c search_path={owned.role},pg_temp -c standard_conforming_strings=on",
         )  # fmt: skip
         try:
             with psycopg.connect(conninfo, cursor_factory=psycopg.RawCursor) as connection:
                 for statement in migration_statements(migration.sql):
-                    connection.execute(sql.SQL(statement), (), prepare=False, binary=True)  # type: ignore[arg-type]
+                    connection.execute(statement.encode(), (), binary=True)  # binary: one statement a message
                 record = "INSERT INTO fuseboard_migrations (number, name, checksum) VALUES ($1, $2, $3)"
                 connection.execute(record, (migration.number, migration.name, migration.checksum))
         except psycopg.Error as error:
@@ -242,24 +209,32 @@ class Provisioning:
                     self._run(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
             self._admin.execute("DELETE FROM fuseboard.namespaces WHERE role = %s", (owned.role,))
 
+    def _password(self, role: str) -> str:
+        if self._secret is None:
+            raise ProvisionError("the secret is missing")
+        return self._secret.password(role)
+
     def _rows(self, query: LiteralString, values: Sequence[object] = ()) -> list[Any]:
         return self._admin.execute(query, values).fetchall()
 
-    def _run(self, statement: sql.Composable) -> None:
+    def _run(self, statement: sql.SQL | sql.Composed) -> None:
         self._admin.execute(statement)
 
 
 @contextmanager
-def provisioning(dsn: str, secret: str | bytes, *, dry_run: bool = False) -> Iterator[Provisioning]:
+def provisioning(dsn: str, secret: str | bytes | None, *, dry_run: bool = False) -> Iterator[Provisioning]:
     """Log in as a superuser, alone.
 
     Raises:
         ProvisionError: the database isn't there, or refuses.
         UsageError: the secret can't be used.
     """
-    kept = Secret(secret)
+    kept = None if secret is None else Secret(secret)
     try:
         conninfo_to_dict(dsn)
+    except psycopg.Error:
+        raise ProvisionError("the DSN can't be read: write key=value pairs, or postgresql://...") from None
+    try:
         with closing(psycopg.connect(dsn, autocommit=True, application_name="fuseboard db")) as admin:
             admin.execute("SET lock_timeout = '60s'")
             admin.execute("SELECT pg_advisory_lock(%s)", (_ONE_AT_A_TIME,))
@@ -287,4 +262,4 @@ def _check_applied(owned: Namespace, migrations: Sequence[Migration], applied: l
 
 def _trusted(text: str) -> sql.SQL:
     """Return SQL that the server or this module wrote."""
-    return sql.SQL(text)  # type: ignore[arg-type]
+    return sql.SQL(text)

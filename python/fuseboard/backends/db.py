@@ -215,6 +215,10 @@ def _usable(folder: str | os.PathLike[str]) -> Path:
 def __getattr__(name: str) -> Any:
     if name not in {"AsyncPostgres", "Postgres"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fuseboard.backends import _postgres  # noqa: PLC0415  it imports psycopg
-
+    try:
+        from fuseboard.backends import _postgres  # noqa: PLC0415  it imports psycopg
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "psycopg":
+            raise
+        raise ImportError(f"{name} needs psycopg: pip install 'fuseboard[postgres]'") from None
     return getattr(_postgres, name)

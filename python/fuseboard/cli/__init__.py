@@ -9,6 +9,7 @@ import click
 
 from fuseboard.cli._cache import cache
 from fuseboard.cli._check import check
+from fuseboard.cli._db import db
 from fuseboard.cli._functions import functions
 from fuseboard.cli._inspect import inspect
 from fuseboard.cli._run import run
@@ -26,6 +27,7 @@ def main() -> None:
 
 main.add_command(cache)
 main.add_command(check)
+main.add_command(db)
 main.add_command(functions)
 main.add_command(inspect)
 main.add_command(run)
