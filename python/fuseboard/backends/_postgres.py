@@ -79,6 +79,8 @@ class _Backend(Generic[S]):
     def prepare(self, plugin: str, migrations: tuple[Migration, ...]) -> None:
         """See that a plugin is provisioned, with all of its migrations and no others. Waits 10 seconds at most.
 
+        A plugin without migrations, such as one that is loaded from bytes, is held to none.
+
         Raises:
             BackendError: it isn't, with the command to run; or the server can't be reached.
         """
@@ -92,11 +94,11 @@ class _Backend(Generic[S]):
         finally:
             for connection in made:
                 connection.close()
-        problem = _difference(found, applied)
+        problem = _difference(found, applied) if applied else None
         if problem is not None:
             raise BackendError(f"{problem}: run {_PROVISION} with the plugin's folder")
-        self._migrations[plugin] = applied
-        self._looked_at[owned.role] = applied
+        if applied:
+            self._migrations[plugin] = self._looked_at[owned.role] = applied
 
     def after_fork_in_child(self) -> None:
         """Begin with no connections. The inherited ones are the parent's: they are let go, without a word."""

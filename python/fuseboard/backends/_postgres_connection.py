@@ -17,7 +17,7 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Callable
+import time
 from contextlib import suppress
 from threading import BoundedSemaphore, Thread
 from typing import Final, NamedTuple, Protocol
@@ -29,7 +29,7 @@ from fuseboard._errors import BackendError
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
 from fuseboard.backends._postgres_values import Sent
-from fuseboard.backends._postgres_waits import Breath, Flow, Io, Signal, Until
+from fuseboard.backends._postgres_waits import Breath, Flow, Io, Signal, Until, run
 
 _LARGEST_MESSAGE: Final = 9 * MIB
 _ROWS_BETWEEN_BREATHS: Final = 256
@@ -37,6 +37,7 @@ _NO_PARAMETERS: Final = Sent([], [], [])
 _FAILED: Final = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE})
 _ROW: Final = pq.ExecStatus.SINGLE_TUPLE
 _ENDS: Final = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.PIPELINE_ABORTED}) | _FAILED
+_CANCEL_SECONDS: Final = 2.0
 _cancelling = BoundedSemaphore(4)
 
 
@@ -207,10 +208,14 @@ class Connection:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
     def cancel(self) -> None:
-        """Ask the server to stop what it runs, on a thread: the asking may take longer than anybody waits."""
-        if _cancelling.acquire(blocking=False):
+        """Ask the server to stop what it runs, on a thread: the asking may take longer than anybody waits.
+
+        It isn't asked where many are being asked already, and not by a libpq before 17, whose asking holds the GIL:
+        then the time limit of the statement ends it.
+        """
+        if capabilities.has_cancel_safe() and _cancelling.acquire(blocking=False):
             self._cancelled = Signal()
-            work = (_canceller(self._pgconn), self._cancelled)
+            work = (self._pgconn.cancel_conn(), self._cancelled)
             Thread(target=_cancel, args=work, name="fuseboard-cancel", daemon=True).start()
 
     def hang_up(self) -> None:
@@ -238,17 +243,19 @@ class Connection:
             os.close(self._pgconn.socket)
 
 
-def _canceller(pgconn: pq.abc.PGconn) -> Callable[[], None]:
-    return pgconn.cancel_conn().blocking if capabilities.has_cancel_safe() else pgconn.get_cancel().cancel
-
-
-def _cancel(cancel: Callable[[], None], done: Signal) -> None:
+def _cancel(cancel: pq.abc.PGcancelConn, done: Signal) -> None:
     try:
-        with suppress(psycopg.Error):
-            cancel()
+        with suppress(psycopg.Error, BackendError):
+            run(_cancelled(cancel), time.monotonic() + _CANCEL_SECONDS)
     finally:
         _cancelling.release()
         done.happen()
+
+
+def _cancelled(cancel: pq.abc.PGcancelConn) -> Flow[None]:
+    cancel.start()
+    while (step := cancel.poll()) not in {pq.PollingStatus.OK, pq.PollingStatus.FAILED}:
+        yield Io(cancel.socket, reads=step == pq.PollingStatus.READING, writes=step == pq.PollingStatus.WRITING)
 
 
 def _can_read(fd: int) -> bool:

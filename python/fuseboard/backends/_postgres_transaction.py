@@ -5,8 +5,8 @@ Rules:
   changed since has a CONFLICT. It begins with the first statement and costs no round trip of its own.
 * A query runs read-only and is undone after it. A statement that fails leaves what was written before, and the session
   goes on: the next statement's message begins with the way back to the savepoint.
-* Each statement has the server end it shortly before the deadline, so that the connection lives; where the server
-  doesn't, we end the connection.
+* Each statement has the server end it shortly before the deadline, so that the connection lives, and the call waits
+  for the deadline itself; where the server doesn't, we end the connection.
 * A session that only read isn't committed, it is undone. Undoing, and cleaning the connection (`DISCARD ALL`), is sent
   and not waited for: who borrows the connection next reads how it went.
 """
@@ -28,7 +28,7 @@ from fuseboard.backends._postgres_connection import Command, Connection, LostErr
 from fuseboard.backends._postgres_rows import NoRows, Rows
 from fuseboard.backends._postgres_sql import check_call
 from fuseboard.backends._postgres_values import CANCELED, as_backend_error, sent
-from fuseboard.backends._postgres_waits import Flow
+from fuseboard.backends._postgres_waits import Flow, Signal, Until
 
 if TYPE_CHECKING:
     from fuseboard.backends import Answer
@@ -113,7 +113,7 @@ class Transaction:
         before = self._before(connection, deadline, reads=isinstance(call, DbQuery))
         after = [_UNDO, _KEEP] if isinstance(call, DbQuery) else [_KEEP]
         results = yield from self._exchanged(connection, [*before, statement, *after])
-        self._check(results, len(before), rows)
+        yield from self._checked(results, len(before), rows)
         if isinstance(rows, Rows):
             return DbRows(rows.columns, rows.rows())
         self._has_written = True
@@ -129,13 +129,15 @@ class Transaction:
         commands += [_SAVE, _time_limit(deadline)]
         return [*commands, _READ_ONLY] if reads and self._may_write else commands
 
-    def _check(self, results: list[Result], place: int, rows: Rows | NoRows) -> None:
+    def _checked(self, results: list[Result], place: int, rows: Rows | NoRows) -> Flow[None]:
         """Raise what a statement failed by; any other command that fails is no fault of the guest's."""
         failed = next((at for at, result in enumerate(results) if result.state), None)
         if failed is not None and failed != place and results[failed].state != CANCELED:
             raise self._lost(LostError(f"{results[failed].message} ({results[failed].state})"))
         if rows.problem is not None:
             raise rows.problem
+        if failed is not None and results[failed].state == CANCELED:
+            yield Until(Signal())  # the server gave up a little early: the deadline is still to come
         if failed is not None:
             error = as_backend_error(results[failed].state, results[failed].message)
             if error.code == AnswerCode.BACKEND_FAILED and not isinstance(error, BackendTimeout):

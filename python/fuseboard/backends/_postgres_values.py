@@ -124,6 +124,7 @@ _CODES: Final[dict[str, AnswerCode]] = {
     "54001": AnswerCode.BAD_REQUEST,
     "54011": AnswerCode.BAD_REQUEST,
     "54023": AnswerCode.BAD_REQUEST,
+    "55000": AnswerCode.BAD_REQUEST,
     "55P03": AnswerCode.CONFLICT,
 }
 """By SQLSTATE, or by its class; all others are the server's own trouble."""

@@ -146,6 +146,8 @@ def _address(host: str, seconds: float) -> str:
 
 
 def _resolve(host: str, found: Future[str]) -> None:
+    if not found.set_running_or_notify_cancel():
+        return
     try:
         found.set_result(_first(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
     except Exception as error:  # noqa: BLE001  who waits is told
