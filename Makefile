@@ -49,7 +49,7 @@ guard: $(PEERS)/installed  ## fail where a ratio to a peer has grown by a third
 fuzz: prerequisites-of-tests  ## fuzz what reads a stranger's bytes, FUZZ_SECONDS a target
 	@sh tools/fuzz.sh $(or $(FUZZ_SECONDS),30)
 
-soak: $(VENV)/installed $(VENV)/developing  ## the long runs: a million invocations, crowds, siblings, cancellations, reloads
+soak: $(VENV)/installed $(VENV)/developing  ## the long runs: a million invocations, faults in all backends, crowds, siblings, cancellations, reloads
 	@$(BIN)/python benchmarks/soak.py
 
 format: $(VENV)/developing  ## rewrite sources in the house format

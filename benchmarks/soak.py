@@ -7,11 +7,14 @@ code is 0 where all did. `--short` is the form for `make test`: a few seconds ea
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+SERVERS = HERE.parent / "tests"
+"""Where `servers` is, which begins real ones."""
 NAMES = sorted(file.stem for file in (HERE / "soaks").glob("[!_]*.py"))
 
 
@@ -37,7 +40,10 @@ def verdict_of(name: str, options: list[str]) -> str:
     """Run one and return the line that it ends with, or one that says how it ended without."""
     command = [sys.executable, "-X", "utf8", "-m", f"benchmarks.soaks.{name}", *options]
     line = ""
-    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, encoding="utf-8") as process:  # noqa: S603
+    environment = os.environ | {"PYTHONPATH": str(SERVERS)}
+    with subprocess.Popen(  # noqa: S603  our own modules
+        command, cwd=HERE.parent, env=environment, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)
     expected = "✗" if process.returncode else "✓"

@@ -22,7 +22,7 @@ def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_names() -> None:
     """There is a run for each thing that only many invocations, or many at once, can show."""
-    assert NAMES == ["cancellation", "crowd", "memory", "reloads", "siblings"]
+    assert NAMES == ["cancellation", "crowd", "faults", "memory", "reloads", "siblings"]
 
 
 @pytest.mark.timeout(240)
