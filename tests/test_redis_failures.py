@@ -481,5 +481,7 @@ def test_a_rollback_from_another_thread_ends_a_wait(redis_server: Server) -> Non
                 answer.result(5)
         assert time.monotonic() - began < 1
         holder.commit()
-        assert kv.session().increment(b"n", seconds=1) == 2
+        last = kv.session()
+        assert last.increment(b"n", seconds=1) == 2
+        last.rollback()
         store.clear("blog")

@@ -15,20 +15,9 @@ from fuseboard._errors import BackendError
 from fuseboard.backends import Answer, HostCall, Identity
 from fuseboard.backends._kv import ENDED, MAX_KEY_BYTES, MAX_KV_BYTES, MAX_VALUE_BYTES, KvCaps
 from fuseboard.backends._redis_async_pool import AsyncPool
-from fuseboard.backends._redis_flow import (
-    OPERATOR_SECONDS,
-    ROLLBACK_SECONDS,
-    Effect,
-    Flow,
-    Invocation,
-    Pause,
-    Send,
-    Space,
-    StoreFailure,
-    clear,
-    items,
-    late,
-)
+from fuseboard.backends._redis_effects import Effect, Flow, Pause, Send, Space, StoreFailure, late
+from fuseboard.backends._redis_flow import ROLLBACK_SECONDS, Invocation
+from fuseboard.backends._redis_operator import OPERATOR_SECONDS, clear, items
 from fuseboard.backends._redis_store import DEFAULT_CONNECTIONS, DEFAULT_PREFIX, RedisStore, seconds_until
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from fuseboard._errors import UsageError
-from fuseboard.backends._redis_flow import Send
+from fuseboard.backends._redis_effects import Send
 from fuseboard.backends._redis_store import (
     Bounds,
     MisfitReply,

@@ -22,7 +22,7 @@ from redis._parsers import _RESP2Parser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fuseboard.backends._redis_flow import Send, StoreFailure
+from fuseboard.backends._redis_effects import Send, StoreFailure
 from fuseboard.backends._redis_store import (
     Bounds,
     MisfitReply,

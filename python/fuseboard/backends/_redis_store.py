@@ -26,7 +26,7 @@ from fuseboard._arguments import check_kind, check_whole
 from fuseboard._errors import BackendError, BackendTimeout, UsageError
 from fuseboard._text import printable
 from fuseboard.backends._kv import KvCaps, too_large
-from fuseboard.backends._redis_flow import Space, StoreFailure
+from fuseboard.backends._redis_effects import Space, StoreFailure
 from fuseboard.backends._redis_names import Names, check_prefix
 
 DEFAULT_PREFIX: Final = "fuseboard:"

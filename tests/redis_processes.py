@@ -1,0 +1,58 @@
+"""Use Redis from several processes; a script with a scenario for each name: the server's URL is the second argument."""
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from fuseboard.backends import KvIncrement, KvNumber
+from fuseboard.backends.kv import RedisKv
+from kv_contract import Kv, identity, soon
+
+
+def count(url: str) -> None:
+    """Increment 60 times on 3 threads, roll back every third, and print the numbers of those that were committed."""
+    with RedisKv(url, prefix="count:", max_connections=4) as store, ThreadPoolExecutor(3) as threads:
+
+        def once(turn: int) -> int | None:
+            session = Kv(store).session()
+            number = session.increment(b"n", seconds=60)
+            session.rollback() if turn % 3 == 0 else session.commit(60)
+            return number if turn % 3 else None
+
+        print(*filter(None, threads.map(once, range(60))))
+
+
+def hold(url: str) -> None:
+    """Increment, say so, and never end."""
+    session = RedisKv(url, prefix="hold:").session(identity())
+    assert session.answer(KvIncrement(b"n", 1), soon(0.5)) == KvNumber(1)
+    print("held", flush=True)
+    time.sleep(60)
+
+
+def fork(url: str) -> None:
+    """Fork with an idle connection and with a session that holds the lock; both go on, each with its own."""
+    store = RedisKv(url, prefix="fork:")
+    kv = Kv(store)
+    kv.put({b"k": b"parent"})
+    session = kv.session()
+    session.increment(b"n", 5)
+    child = os.fork()
+    if child == 0:
+        store.after_fork_in_child()
+        session.rollback()  # the parent's: nothing is given back
+        assert "ended" in session.refusal(KvIncrement(b"n", 1)).reason
+        assert kv.session().get(b"k") == b"parent"
+        kv.put({b"k": b"child"}, scope="child")
+        assert "another invocation" in kv.session().refusal(KvIncrement(b"n", 1), 0.1).reason
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    session.increment(b"n", 1)
+    session.commit()
+    assert (kv.items(), kv.items(scope="child")) == ({b"k": b"parent", b"n": b"6"}, {b"k": b"child"})
+    store.close()
+
+
+if __name__ == "__main__":
+    {"count": count, "hold": hold, "fork": fork}[sys.argv[1]](sys.argv[2])
