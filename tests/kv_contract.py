@@ -6,8 +6,6 @@ through the same tests: `settled` awaits what has to be awaited.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import secrets
 import time
@@ -32,6 +30,7 @@ from fuseboard.backends import (
     KvSet,
     KvValue,
 )
+from fuseboard.backends.db import Sqlite
 from fuseboard.backends.kv import AsyncRedisKv, RedisKv
 from fuseboard.backends.memory import MemoryKv
 from servers import Server
@@ -153,12 +152,13 @@ def _async_redis(place: Place, **caps: Any) -> AsyncRedisKv:
     return AsyncRedisKv(place.redis().url, prefix=f"{secrets.token_hex(8)}:", **caps)
 
 
-def _sqlite(place: Place, **caps: Any) -> Any:
-    return importlib.import_module("fuseboard.backends.db").Sqlite(place.folder / secrets.token_hex(8), **caps)
+def _sqlite(place: Place, **caps: Any) -> Sqlite:
+    return Sqlite(place.folder / secrets.token_hex(8), **caps)
 
 
 STORES: Final[dict[str, Maker]] = {
     "memory": _memory,
     "redis": _redis,
     "async-redis": _async_redis,
-} | ({"sqlite": _sqlite} if importlib.util.find_spec("fuseboard.backends.db") else {})
+    "sqlite": _sqlite,
+}

@@ -243,6 +243,21 @@ def test_items_and_clear_take_many_pages(kv: Kv, admin: redis_py.Redis) -> None:
     assert not any(b"{blog/a%2A}" in key for key in keys(admin, kv))
 
 
+@pytest.mark.parametrize(("prefix", "other"), [("a*:", "a1:"), ("a?:", "a1:"), ("a[0-9]:", "a1:"), ("a\\1:", "a1:")])
+@pytest.mark.parametrize("store", STORES.values())
+def test_a_prefix_is_no_pattern(redis_server: Server, store: Callable[..., Any], prefix: str, other: str) -> None:
+    """A prefix with characters that SCAN reads as a pattern finds its own keys, and no other application's."""
+    own, another = Kv(store(redis_server.url, prefix=prefix)), Kv(store(redis_server.url, prefix=other))
+    own.put({b"k": b"own"})
+    another.put({b"k": b"another"})
+    assert own.items() == {b"k": b"own"}
+    settled(own.store.clear("blog"))
+    assert (own.items(), another.items()) == ({}, {b"k": b"another"})
+    settled(another.store.clear("blog"))
+    own.close()
+    another.close()
+
+
 def test_clear_waits_for_who_counts(kv: Kv) -> None:
     """Nothing is removed from under an invocation that counts; at the end of the patience that is an error."""
     session = kv.session()
