@@ -1,8 +1,10 @@
-"""PostgreSQL's lexer and ours: what we let through is what the server reads, whatever quotes and comments are around it."""
+"""PostgreSQL's lexer and ours: what we let through is what the server reads, whatever quotes and comments it has."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 ALLOWED = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE")
 PIECES = [
     "SELECT", " ", "1", "'", "''", '"', "E'", "e'", "B'", "N'", "X'", "U&'", "\\", "\\'", "$$", "$a$", "$1", "a", "e",
-    "--", "/*", "*/", "/", "*", "\n", "\r", ";", "SET work_mem = 64", "LISTEN x", "BEGIN", "(", ")", ",", ".", "+", "1e",
-    "0x", "é", "WITH a AS (", "FROM", "AS", "\t", "\v", "'a'\n'", "COMMIT", "::text", "'x'",
+    "--", "/*", "*/", "/", "*", "\n", "\r", ";", "SET work_mem = 64", "LISTEN x", "BEGIN", "(", ")", ",", ".", "+",
+    "1e", "0x", "é", "WITH a AS (", "FROM", "AS", "\t", "\v", "'a'\n'", "COMMIT", "::text", "'x'",
 ]  # fmt: skip
 
 
@@ -116,7 +118,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         read = list(tokens(text))
     except BackendError:
         return
-    assert all(one.end <= two.start for one, two in zip(read, read[1:], strict=False))
+    assert all(one.end <= two.start for one, two in pairwise(read))
     assert all(token.start < token.end for token in read)
 
 
@@ -124,10 +126,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_reading_takes_time_in_proportion(piece: str) -> None:
     """A megabyte of anything is read or refused within a second or two."""
     began = time.monotonic()
-    try:
+    with suppress(BackendError):
         check_call("SELECT " + piece * (1_000_000 // len(piece)), 1)
-    except BackendError:
-        pass
     assert time.monotonic() - began < 5
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
-import socket
 import struct
 import termios
 import time
+from _thread import start_new_thread
 from contextlib import suppress
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore
 from typing import Final, NamedTuple, Protocol
 
 import psycopg
@@ -28,6 +27,7 @@ from psycopg import capabilities, pq
 from fuseboard._errors import BackendError
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
+from fuseboard.backends._postgres_line import Line
 from fuseboard.backends._postgres_values import Sent
 from fuseboard.backends._postgres_waits import Breath, Flow, Io, Signal, Until, run
 
@@ -95,6 +95,8 @@ class Connection:
         self.role = role
         self._pgconn = pgconn
         self._pid = os.getpid()
+        self._line: Line
+        self._has_line = False
         self._unread = 0
         self._cancelled: Signal | None = None
 
@@ -102,6 +104,13 @@ class Connection:
     def status(self) -> pq.TransactionStatus:
         """Where its transaction is."""
         return pq.TransactionStatus(self._pgconn.transaction_status)
+
+    def begin(self) -> None:
+        """Go on to take statements, where the login is done."""
+        self._pgconn.nonblocking = 1
+        self._pgconn.enter_pipeline_mode()
+        self._line = Line(self._pgconn.socket)
+        self._has_line = True
 
     @property
     def is_of_another_process(self) -> bool:
@@ -128,7 +137,7 @@ class Connection:
             if self._cancelled is not None:  # else it might meet the next statement
                 yield Until(self._cancelled)
                 self._cancelled = None
-        except psycopg.Error as error:
+        except (psycopg.Error, OSError) as error:
             raise LostError(str(error)) from None
         return results
 
@@ -144,16 +153,17 @@ class Connection:
             self._pgconn.pipeline_sync()
             self._unread += 1
             self._pgconn.flush()
-        except psycopg.Error as error:
+            self._line.send()
+        except (psycopg.Error, OSError) as error:
             raise LostError(str(error)) from None
 
     def is_alive(self) -> Flow[bool]:
         """Return whether it can be used: what was posted went well, and the server hasn't hung up."""
         try:
             yield from self._settled()
-            while _can_read(self._pgconn.socket):  # a server's last word, and that it has hung up
+            while self._line.receive():  # a server's last word, and that it has hung up
                 self._pgconn.consume_input()
-        except (psycopg.Error, LostError):
+        except (psycopg.Error, OSError, LostError):
             return False
         return self.status == pq.TransactionStatus.IDLE
 
@@ -192,18 +202,21 @@ class Connection:
             raise LostError("the server answered out of turn")
 
     def _next(self) -> Flow[pq.abc.PGresult | None]:
-        pgconn = self._pgconn
-        while pgconn.flush():
-            yield Io(pgconn.socket, reads=True, writes=True)
-            pgconn.consume_input()
-        in_one = 0
+        pgconn, line = self._pgconn, self._line
+        yield from self._sent()
+        before = line.received
         while pgconn.is_busy():
-            yield Io(pgconn.socket)
-            in_one += _readable(pgconn.socket)
-            if in_one > _LARGEST_MESSAGE:
+            while not _readable(pgconn.socket) and not line.receive():
+                yield Io(line.fileno())
+            if line.received - before > _LARGEST_MESSAGE:
                 raise BackendError("a row is too large to be read", code=AnswerCode.TOO_LARGE)
             pgconn.consume_input()
         return pgconn.get_result()
+
+    def _sent(self) -> Flow[None]:
+        pgconn, line = self._pgconn, self._line
+        while pgconn.flush() or not line.send():
+            yield Io(line.fileno(), reads=False, writes=True)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
@@ -215,32 +228,39 @@ class Connection:
         """
         if capabilities.has_cancel_safe() and _cancelling.acquire(blocking=False):
             self._cancelled = Signal()
-            work = (self._pgconn.cancel_conn(), self._cancelled)
-            Thread(target=_cancel, args=work, name="fuseboard-cancel", daemon=True).start()
+            start_new_thread(_cancel, (self._pgconn.cancel_conn(), self._cancelled))
 
     def hang_up(self) -> None:
         """Have whoever waits for the server on another thread learn that it is over."""
-        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as line:
-            line.shutdown(socket.SHUT_RDWR)
+        if self._has_line:
+            self._line.hang_up()
 
     def abandon(self) -> None:
         """End it in the middle of something."""
         if self.is_of_another_process:
             return
-        with suppress(psycopg.Error):
+        try:
             if self.status == pq.TransactionStatus.ACTIVE:
                 self.cancel()
-        self.close()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End it."""
-        if not self.is_of_another_process:
-            self._pgconn.finish()
+        if self.is_of_another_process:
+            return
+        self._pgconn.finish()
+        if self._has_line:
+            with suppress(OSError):
+                self._line.send()  # its last word
+            self._line.close()
 
     def forget(self) -> None:
-        """Close this process's copy of a socket that another process goes on to use."""
+        """Close this process's copies of sockets that another process goes on to use."""
         with suppress(OSError, psycopg.Error):
             os.close(self._pgconn.socket)
+        if self._has_line:
+            self._line.close()
 
 
 def _cancel(cancel: pq.abc.PGcancelConn, done: Signal) -> None:
@@ -256,12 +276,6 @@ def _cancelled(cancel: pq.abc.PGcancelConn) -> Flow[None]:
     cancel.start()
     while (step := cancel.poll()) not in {pq.PollingStatus.OK, pq.PollingStatus.FAILED}:
         yield Io(cancel.socket, reads=step == pq.PollingStatus.READING, writes=step == pq.PollingStatus.WRITING)
-
-
-def _can_read(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _readable(fd: int) -> int:

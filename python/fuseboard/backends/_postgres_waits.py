@@ -13,11 +13,12 @@ import contextlib
 import select
 import socket
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Any, Final, TypeVar
 
 from fuseboard._errors import BackendTimeout
@@ -138,7 +139,7 @@ def _in_time(happened: object) -> None:
 def _address(host: str, seconds: float) -> str:
     """Ask on a thread, which may take longer than anybody waits."""
     found: Future[str] = Future()
-    Thread(target=_resolve, args=(host, found), name="fuseboard-resolve", daemon=True).start()
+    start_new_thread(_resolve, (host, found))
     try:
         return found.result(seconds)
     except TimeoutError:
@@ -212,7 +213,7 @@ async def _ready(loop: asyncio.AbstractEventLoop, wait: Io) -> None:
 
 async def _resolved(host: str) -> str:
     found: Future[str] = Future()
-    Thread(target=_resolve, args=(host, found), name="fuseboard-resolve", daemon=True).start()
+    start_new_thread(_resolve, (host, found))
     return await asyncio.wrap_future(found)
 
 
