@@ -211,19 +211,17 @@ def test_what_cannot_be_done(tmp_path: Path, made: Database, monkeypatch: pytest
     made.rows("GRANT CONNECT ON DATABASE commands TO weak")
     other = database(made.server, "anothers")
     other.rows("CREATE TABLE IF NOT EXISTS accounts (a INT)")
-    for arguments, problem in (
+    wrong: list[tuple[list[str | Path], str]] = [
         (["provision", needs_none], "requests no db"),
         (["provision", grasping], "a migration can't do 'CREATE EXTENSION DBLINK'"),
         (["provision", fine, "--dsn", "very-secret"], "the DSN can't be read"),
         (["provision", fine, "--dsn", "host=127.0.0.1 port=1 password=very-secret user=u"], "refused"),
-        (["provision", fine, "--dsn", f"{made.conninfo} user=weak password=weak-secret"], "by a superuser"),
+        (["provision", fine, "--dsn", f"{made.conninfo} user=weak password=weak-secret"], "done by a superuser"),
         (["provision", fine, "--dsn", other.dsn], "has tables of others, such as accounts"),
         (["provision", fine, "--secret-file", tmp_path / "none"], "can't be read"),
-        (["provision", fine, "--secret-file", fine / "plugin.wasm"], ""),
-    ):
+    ]
+    for arguments, problem in wrong:
         result = fuseboard(*arguments)
-        if not problem:
-            continue
         assert (result.exit_code, problem in result.stderr) == (2, True), result.output
         assert "secret" not in result.output.replace("--secret-file", "")
         assert isinstance(result.exception, SystemExit)

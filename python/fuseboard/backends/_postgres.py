@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 from fuseboard._arguments import check_whole
 from fuseboard._errors import BackendError, UsageError
 from fuseboard.backends import Identity, Migration
-from fuseboard.backends._postgres_connection import Command, Connection, LostError
+from fuseboard.backends._postgres_connection import Command, Connection, LostError, cancelling
 from fuseboard.backends._postgres_login import connected
 from fuseboard.backends._postgres_names import Namespace, Secret, namespace
 from fuseboard.backends._postgres_pool import Pool
@@ -102,10 +102,11 @@ class _Backend(Generic[S]):
 
     def after_fork_in_child(self) -> None:
         """Begin with no connections. The inherited ones are the parent's: they are let go, without a word."""
-        self._pool.after_fork_in_child()
+        cancelling.after_fork_in_child()
         for connection in tuple(self._all):
             connection.forget()
         self._all = WeakSet()
+        self._pool.after_fork_in_child()
 
     def _applied(self, owned: Namespace, register: Callable[[Connection], None]) -> Flow[Applied]:
         connection = yield from self._made(owned, register)

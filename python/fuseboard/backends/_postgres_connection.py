@@ -32,13 +32,28 @@ from fuseboard.backends._postgres_values import Sent
 from fuseboard.backends._postgres_waits import Breath, Flow, Io, Signal, Until, run
 
 _LARGEST_MESSAGE: Final = 9 * MIB
+_BYTES_BETWEEN_BREATHS: Final = MIB // 2
 _ROWS_BETWEEN_BREATHS: Final = 256
 _NO_PARAMETERS: Final = Sent([], [], [])
 _FAILED: Final = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE})
 _ROW: Final = pq.ExecStatus.SINGLE_TUPLE
 _ENDS: Final = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.PIPELINE_ABORTED}) | _FAILED
 _CANCEL_SECONDS: Final = 2.0
-_cancelling = BoundedSemaphore(4)
+_MOST_CANCELLING: Final = 4
+
+
+class _Cancelling:
+    """How many servers are being asked to stop something, in this process."""
+
+    def __init__(self) -> None:
+        self.after_fork_in_child()
+
+    def after_fork_in_child(self) -> None:
+        """Begin with none: threads aren't inherited."""
+        self.places = BoundedSemaphore(_MOST_CANCELLING)
+
+
+cancelling = _Cancelling()
 
 
 class LostError(Exception):
@@ -97,6 +112,7 @@ class Connection:
         self._pid = os.getpid()
         self._line: Line
         self._has_line = False
+        self._breathed = 0
         self._unread = 0
         self._cancelled: Signal | None = None
 
@@ -210,6 +226,9 @@ class Connection:
                 yield Io(line.fileno())
             if line.received - before > _LARGEST_MESSAGE:
                 raise BackendError("a row is too large to be read", code=AnswerCode.TOO_LARGE)
+            if line.received - self._breathed > _BYTES_BETWEEN_BREATHS:
+                self._breathed = line.received
+                yield Breath()
             pgconn.consume_input()
         return pgconn.get_result()
 
@@ -226,7 +245,7 @@ class Connection:
         It isn't asked where many are being asked already, and not by a libpq before 17, whose asking holds the GIL:
         then the time limit of the statement ends it.
         """
-        if capabilities.has_cancel_safe() and _cancelling.acquire(blocking=False):
+        if capabilities.has_cancel_safe() and cancelling.places.acquire(blocking=False):
             self._cancelled = Signal()
             start_new_thread(_cancel, (self._pgconn.cancel_conn(), self._cancelled))
 
@@ -268,7 +287,7 @@ def _cancel(cancel: pq.abc.PGcancelConn, done: Signal) -> None:
         with suppress(psycopg.Error, BackendError):
             run(_cancelled(cancel), time.monotonic() + _CANCEL_SECONDS)
     finally:
-        _cancelling.release()
+        cancelling.places.release()
         done.happen()
 
 

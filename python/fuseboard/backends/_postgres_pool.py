@@ -31,9 +31,6 @@ class Lent(Protocol):
     def close(self) -> None:
         """End it, without waiting."""
 
-    def forget(self) -> None:
-        """Let go of what another process goes on to use."""
-
 
 C = TypeVar("C", bound=Lent)
 
@@ -125,8 +122,6 @@ class Pool(Generic[C]):
 
     def after_fork_in_child(self) -> None:
         """Begin with none; the parent goes on with those that there are."""
-        for connection in self._idle:
-            connection.forget()
         self._lock = Lock()
         self._held, self._idle = {}, {}
         self._waiting.clear()

@@ -100,8 +100,6 @@ class Provisioning:
     # ── the database ─────────────────────────────────────────────────────────────────────────────
 
     def _harden(self) -> Iterator[str]:
-        if not self._rows("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0][0]:
-            raise ProvisionError("this has to be done by a superuser: only one can close PostgreSQL's own functions")
         if not self._rows("SELECT 1 FROM pg_namespace WHERE nspname = 'fuseboard'"):
             others = self._rows(hardening.OTHERS_TABLES)
             if others:
@@ -236,6 +234,8 @@ def provisioning(dsn: str, secret: str | bytes | None, *, dry_run: bool = False)
         raise ProvisionError("the DSN can't be read: write key=value pairs, or postgresql://...") from None
     try:
         with closing(psycopg.connect(dsn, autocommit=True, application_name="fuseboard db")) as admin:
+            if admin.info.parameter_status("is_superuser") != "on":
+                raise ProvisionError("this is done by a superuser: only one can close PostgreSQL's own functions")
             admin.execute("SET lock_timeout = '60s'")
             admin.execute("SELECT pg_advisory_lock(%s)", (_ONE_AT_A_TIME,))
             yield Provisioning(admin, kept, dry_run=dry_run)

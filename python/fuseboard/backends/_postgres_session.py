@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fuseboard.backends._postgres_waits import run, run_async
 
 if TYPE_CHECKING:
     from fuseboard.backends import Answer, HostCall
     from fuseboard.backends._postgres_transaction import Transaction
+
+_SOONER_SECONDS: Final = 0.002
+"""How much sooner than the host a commit gives up: so that it can say that the writes are in doubt."""
 
 
 class PostgresSession:
@@ -56,7 +59,7 @@ class AsyncPostgresSession:
     async def commit(self, deadline: float) -> None:
         """Make the writes lasting, and end."""
         try:
-            await run_async(self._transaction.commit(deadline), deadline)
+            await run_async(self._transaction.commit(deadline), deadline - _SOONER_SECONDS)
         finally:
             self._transaction.end()
 

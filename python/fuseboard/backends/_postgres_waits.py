@@ -99,6 +99,7 @@ def _seconds_left(deadline: float) -> float:
 
 def run(flow: Flow[T], deadline: float) -> T:
     """Run a flow to its end, on this thread."""
+    _seconds_left(deadline)
     with contextlib.closing(flow):
         try:
             wait = next(flow)
@@ -164,6 +165,7 @@ def _first(addresses: list[Any]) -> str:
 
 async def run_async(flow: Flow[T], deadline: float) -> T:
     """Run a flow to its end, on the event loop that runs."""
+    _seconds_left(deadline)
     with contextlib.closing(flow):
         try:
             wait = next(flow)
