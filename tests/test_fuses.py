@@ -68,8 +68,8 @@ BAD_POINTERS = [
     Case(f"bad_pointer_{name}", Cause.BAD_POINTER, detail="do not lie in the guest's")
     for name in (
         "buffer_read", "output_write", "fail", "log", "http_head", "http_body", "db_query_sql", "db_query_params",
-        "db_exec_sql", "db_exec_params", "kv_get", "kv_set_key", "kv_set_value", "kv_delete", "kv_increment",
-        "call_name", "call_body", "wraps", "one_byte_behind",
+        "db_exec_sql", "db_exec_params", "kv_get", "kv_set_key", "kv_set_value", "kv_set_for_key", "kv_set_for_value",
+        "kv_delete", "kv_increment", "call_name", "call_body", "wraps", "one_byte_behind",
     )
 ]  # fmt: skip
 BAD_VALUES = [Case(export, Cause.BAD_OUTPUT) for export in ("bad_json", "bad_utf8", "wrong_type", "empty_output")]
