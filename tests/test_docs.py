@@ -41,7 +41,7 @@ from fuseboard._breakers import Breakers
 from fuseboard._limits import LIMITS
 from fuseboard._loading import TermsArguments
 from fuseboard._manifest import _TABLES
-from fuseboard.backends import AnswerCode
+from fuseboard.backends import AnswerCode, db, http, kv
 from fuseboard.cli import main as cli
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -164,6 +164,7 @@ _BELONGS: Final = {
     "docs/reference/api.md": {
         *fuseboard.__all__,
         *backends.__all__,
+        *(name for module in (db, http, kv) for name in module.__all__),
         *_methods(Host),
         *_methods(AsyncHost),
         *TermsArguments.__annotations__,
