@@ -3,8 +3,8 @@
 Rules:
 * The transaction reads one state from its first statement on (REPEATABLE READ); who would change what another has
   changed since has a CONFLICT. It begins with the first statement and costs no round trip of its own.
-* A query runs read-only and is undone after it. A statement that fails leaves what was written before, and the session
-  goes on: the next statement's message begins with the way back to the savepoint.
+* A query runs read-only and is undone after it, back to the savepoint, where the next statement begins. One that fails
+  leaves what was written before, and the session goes on: the next message begins with the way back.
 * Each statement has the server end it shortly before the deadline, so that the connection lives, and the call waits
   for the deadline itself; where the server doesn't, we end the connection.
 * A session that only read isn't committed, it is undone. Undoing, and cleaning the connection (`DISCARD ALL`), is sent
@@ -90,6 +90,7 @@ class Transaction:
         self._may_write = writes
         self._has_asked = False
         self._has_begun = False
+        self._is_saved = False
         self._has_written = False
         self._is_lost = False
         self._connection: Connection | None = None
@@ -111,22 +112,26 @@ class Transaction:
         rows: Rows | NoRows = Rows() if isinstance(call, DbQuery) else NoRows()
         statement = Command(_encoded(call.sql), sent(call.parameters), rows)
         before = self._before(connection, deadline, reads=isinstance(call, DbQuery))
-        after = [_UNDO, _KEEP] if isinstance(call, DbQuery) else [_KEEP]
+        after = [_UNDO] if isinstance(call, DbQuery) else [_KEEP]
         results = yield from self._exchanged(connection, [*before, statement, *after])
         yield from self._checked(results, len(before), rows)
         if isinstance(rows, Rows):
             return DbRows(rows.columns, rows.rows())
         self._has_written = True
+        self._is_saved = False
         return DbChanged(_changed(results[len(before)].tag))
 
     def _before(self, connection: Connection, deadline: float, *, reads: bool) -> list[Command]:
         commands = []
         if not self._has_begun:
-            commands.append(_BEGIN if self._may_write else _BEGIN_READ_ONLY)
+            commands += [_BEGIN if self._may_write else _BEGIN_READ_ONLY, _SAVE]
             self._has_begun = True
         elif connection.status == pq.TransactionStatus.INERROR:
-            commands += [_UNDO, _KEEP]
-        commands += [_SAVE, _time_limit(deadline)]
+            commands.append(_UNDO)
+        elif not self._is_saved:
+            commands.append(_SAVE)
+        self._is_saved = True
+        commands.append(_time_limit(deadline))
         return [*commands, _READ_ONLY] if reads and self._may_write else commands
 
     def _checked(self, results: list[Result], place: int, rows: Rows | NoRows) -> Flow[None]:
@@ -191,7 +196,7 @@ class Transaction:
         connection = self._connection
         if connection is None or not self._has_written:
             return
-        undo = [_UNDO, _KEEP] if connection.status == pq.TransactionStatus.INERROR else []
+        undo = [_UNDO] if connection.status == pq.TransactionStatus.INERROR else []
         try:
             *_, committed = yield from connection.exchange([*undo, _time_limit(deadline), _COMMIT])
         except LostError as error:
