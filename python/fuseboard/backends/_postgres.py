@@ -22,7 +22,8 @@ from psycopg.conninfo import conninfo_to_dict
 from fuseboard._arguments import check_whole
 from fuseboard._errors import BackendError, UsageError
 from fuseboard.backends import Identity, Migration
-from fuseboard.backends._postgres_connection import Command, Connection, LostError, cancelling
+from fuseboard.backends._postgres_cancel import cancelling
+from fuseboard.backends._postgres_connection import Command, Connection, LostError
 from fuseboard.backends._postgres_login import connected
 from fuseboard.backends._postgres_names import Namespace, Secret, namespace
 from fuseboard.backends._postgres_pool import Pool

@@ -15,21 +15,19 @@ import fcntl
 import os
 import struct
 import termios
-import time
-from _thread import start_new_thread
 from contextlib import suppress
-from threading import BoundedSemaphore
 from typing import Final, NamedTuple, Protocol
 
 import psycopg
-from psycopg import capabilities, pq
+from psycopg import pq
 
 from fuseboard._errors import BackendError
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
+from fuseboard.backends._postgres_cancel import cancel
 from fuseboard.backends._postgres_line import Line
 from fuseboard.backends._postgres_values import Sent
-from fuseboard.backends._postgres_waits import Breath, Flow, Io, Signal, Until, run
+from fuseboard.backends._postgres_waits import Breath, Flow, Io, Signal, Until
 
 _LARGEST_MESSAGE: Final = 9 * MIB
 _BYTES_BETWEEN_BREATHS: Final = MIB // 2
@@ -38,22 +36,6 @@ _NO_PARAMETERS: Final = Sent([], [], [])
 _FAILED: Final = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE})
 _ROW: Final = pq.ExecStatus.SINGLE_TUPLE
 _ENDS: Final = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.PIPELINE_ABORTED}) | _FAILED
-_CANCEL_SECONDS: Final = 2.0
-_MOST_CANCELLING: Final = 4
-
-
-class _Cancelling:
-    """How many servers are being asked to stop something, in this process."""
-
-    def __init__(self) -> None:
-        self.after_fork_in_child()
-
-    def after_fork_in_child(self) -> None:
-        """Begin with none: threads aren't inherited."""
-        self.places = BoundedSemaphore(_MOST_CANCELLING)
-
-
-cancelling = _Cancelling()
 
 
 class LostError(Exception):
@@ -240,14 +222,8 @@ class Connection:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
     def cancel(self) -> None:
-        """Ask the server to stop what it runs, on a thread: the asking may take longer than anybody waits.
-
-        It isn't asked where many are being asked already, and not by a libpq before 17, whose asking holds the GIL:
-        then the time limit of the statement ends it.
-        """
-        if capabilities.has_cancel_safe() and cancelling.places.acquire(blocking=False):
-            self._cancelled = Signal()
-            start_new_thread(_cancel, (self._pgconn.cancel_conn(), self._cancelled))
+        """Ask the server to stop what it runs."""
+        self._cancelled = cancel(self._pgconn)
 
     def hang_up(self) -> None:
         """Have whoever waits for the server on another thread learn that it is over."""
@@ -280,21 +256,6 @@ class Connection:
             os.close(self._pgconn.socket)
         if self._has_line:
             self._line.close()
-
-
-def _cancel(cancel: pq.abc.PGcancelConn, done: Signal) -> None:
-    try:
-        with suppress(psycopg.Error, BackendError):
-            run(_cancelled(cancel), time.monotonic() + _CANCEL_SECONDS)
-    finally:
-        cancelling.places.release()
-        done.happen()
-
-
-def _cancelled(cancel: pq.abc.PGcancelConn) -> Flow[None]:
-    cancel.start()
-    while (step := cancel.poll()) not in {pq.PollingStatus.OK, pq.PollingStatus.FAILED}:
-        yield Io(cancel.socket, reads=step == pq.PollingStatus.READING, writes=step == pq.PollingStatus.WRITING)
 
 
 def _readable(fd: int) -> int:
