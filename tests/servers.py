@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NoReturn
 
 import pytest
+import trustme
 
 _START_SECONDS: Final = 30.0
 _USER: Final = "postgres"
@@ -115,58 +117,74 @@ def _postgres_programs() -> Path:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Server]:
-    """Run a PostgreSQL server with a superuser `postgres`, who comes in by a password (SCRAM), as everybody must."""
-    programs, data, port, log = _postgres_programs(), folder / "data", free_port(), folder / "postgres.log"
-    user = _unprivileged(folder)
+def postgres(certificate: trustme.LeafCert | None = None) -> Iterator[Server]:
+    """Run a PostgreSQL server with a superuser `postgres`, who comes in by a password (SCRAM), as everybody must.
+
+    With a certificate it speaks TLS, with those who want to. Its folder isn't pytest's, which is closed to other users.
+    """
+    programs, port = _postgres_programs(), free_port()
+    with TemporaryDirectory(prefix="fuseboard-postgres-") as scratch:
+        folder, log = Path(scratch), Path(scratch, "log")
+        settings = {
+            "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
+            "shared_buffers": "16MB", "max_connections": 200, **_tls(folder, certificate),
+        }  # fmt: skip
+        user = _unprivileged(folder)
+        _make_cluster(programs, folder, user)
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [str(programs / "postgres"), "-D", str(folder / "data"), *options],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                user=user, group=user, extra_groups=[] if user else None, cwd=folder, process_group=0,
+            )  # fmt: skip
+        server = Server(port, process, folder, ends_at_once_by=signal.SIGQUIT)
+        try:
+            asks = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+            _until_ready("PostgreSQL", process, lambda: subprocess.run(asks, check=False).returncode == 0, log)
+            yield server
+        finally:
+            server.end()
+
+
+def _make_cluster(programs: Path, folder: Path, user: int | None) -> None:
     (folder / "password").write_text(_USER, encoding="ascii")
-    (folder / "password").chmod(0o644)
     subprocess.run(
         [
-            str(programs / "initdb"), "--pgdata", str(data), "--username", _USER, "--no-sync",
+            str(programs / "initdb"), "--pgdata", str(folder / "data"), "--username", _USER, "--no-sync",
             "--auth", "scram-sha-256", "--pwfile", str(folder / "password"), "--encoding", "UTF8", "--locale", "C",
         ],
         check=True, capture_output=True, user=user, group=user, extra_groups=[] if user else None, cwd=folder,
     )  # fmt: skip
-    settings = {
-        "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off",
-        "shared_buffers": "16MB", "max_connections": 200,
-    }  # fmt: skip
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(programs / "postgres"), "-D", str(data), *options],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            user=user, group=user, extra_groups=[] if user else None, cwd=folder, process_group=0,
-        )  # fmt: skip
-    server = Server(port, process, folder, ends_at_once_by=signal.SIGQUIT)
-    try:
-        asks = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-        _until_ready("PostgreSQL", process, lambda: subprocess.run(asks, check=False).returncode == 0, log)
-        yield server
-    finally:
-        server.end()
+
+
+def _tls(folder: Path, certificate: trustme.LeafCert | None) -> dict[str, object]:
+    if certificate is None:
+        return {}
+    key = folder / "server.key"
+    certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
+    certificate.private_key_pem.write_to_path(key)
+    key.chmod(0o600)
+    return {"ssl": "on", "ssl_cert_file": folder / "server.crt", "ssl_key_file": key}
 
 
 def _unprivileged(folder: Path) -> int | None:
-    """Give a folder, and the way to it, to somebody whom PostgreSQL agrees to run as: never root."""
+    """Give a folder and what is in it to somebody whom PostgreSQL agrees to run as: never root."""
     if os.getuid() != 0:
         return None
     try:
         user = pwd.getpwnam(_USER)
     except KeyError:
         user = pwd.getpwnam("nobody")
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    for parent in folder.parents[:3]:
-        if parent.stat().st_uid == 0 and parent.stat().st_mode & 0o1000 == 0:
-            parent.chmod(parent.stat().st_mode | 0o011)
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, user.pw_uid, user.pw_gid)
     return user.pw_uid
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def postgres_server() -> Iterator[Server]:
     """Return a PostgreSQL server that all tests share."""
-    with postgres(tmp_path_factory.mktemp("postgres")) as server:
+    with postgres() as server:
         yield server
 
 

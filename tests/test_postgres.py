@@ -221,9 +221,9 @@ def test_hosts_have_names(made: Database, kind: str, name: str) -> None:
 
 
 @pytest.fixture
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def own() -> Iterator[Database]:
     """A server of the test's own, with plugin `blog`."""
-    with postgres(tmp_path_factory.mktemp("own")) as server:
+    with postgres() as server:
         found = database(server, "own")
         found.provision("blog", TABLES)
         yield found

@@ -208,11 +208,10 @@ def _host(kind: Any, backends: fb.Backends) -> Any:
 
 @contextmanager
 def _places(scratch: Path, report: Report) -> Iterator[Places]:
-    for name in ("postgres", "redis", "data"):
+    for name in ("redis", "data"):
         (scratch / name).mkdir(mode=0o700)
-    scratch.chmod(0o711)
     with (
-        servers.postgres(scratch / "postgres") as server,
+        servers.postgres() as server,
         servers.redis(scratch / "redis") as kv,
         echo_server() as http,
     ):
