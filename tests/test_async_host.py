@@ -7,6 +7,7 @@ import contextvars
 import copy
 import hashlib
 import inspect
+import logging
 import os
 import pickle
 import threading
@@ -423,6 +424,22 @@ def test_what_a_given_up_function_raises_is_logged(caplog: pytest.LogCaptureFixt
     asyncio.run(main())
     assert "a call that was given up has failed" in caplog.text
     assert "the server is gone" in caplog.text
+
+
+def test_a_given_up_call_that_ends_in_time_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """A backend's own timeout comes a little after the host's: that is as it should be, and told at debug level."""
+    late = Late(fb.BackendTimeout("there was no answer before the deadline"))
+
+    async def main() -> None:
+        async with host_of(late.function()) as host:
+            assert trap_of(await outcome_of(host, calls("work"), invocation_timeout_ms=20)).limit == fb.Limit.TIMEOUT
+            late.go.set()
+            await asyncio.to_thread(host._threads._calls.shutdown)  # waits for what runs
+
+    with caplog.at_level(logging.DEBUG, "fuseboard"):
+        asyncio.run(main())
+    [told] = [record for record in caplog.records if "given up" in record.message]
+    assert (told.levelname, told.exc_info) == ("DEBUG", None)
 
 
 class Never:

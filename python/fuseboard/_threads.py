@@ -21,6 +21,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
+from fuseboard._errors import BackendError
 from fuseboard._functions import is_async
 
 T = TypeVar("T")
@@ -110,5 +111,12 @@ def _without_stop_iteration(work: Callable[[], T]) -> T:
 
 
 def _log_if_abandoned(future: asyncio.Future[T], job: Future[T]) -> None:
-    if future.cancelled() and not job.cancelled() and (error := job.exception()) is not None:
-        _log.error("a call that was given up has failed", exc_info=error)
+    if not future.cancelled() or job.cancelled():
+        return
+    match job.exception():
+        case None:
+            pass
+        case BackendError() as error:  # an honest end, mostly that of its time
+            _log.debug("a call that was given up has ended: %s", error)
+        case error:
+            _log.error("a call that was given up has failed", exc_info=error)
