@@ -54,11 +54,23 @@ def test_what_is_private_is_reached_where_it_is_opened() -> None:
         for address in (network.network[0], network.network[-1]):
             first = next(each for each in NETWORKS if address in each.network)
             assert (refusal(str(address), is_opened=True) is None) == first.is_private
+            assert address.version == 4 or refusal(f"{address}%1", is_opened=True) == first.reason
     opened = {str(network.network) for network in NETWORKS if network.is_private}
     assert opened == {
         "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15", "::1/128",
         "2001:2::/48", "fc00::/7",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["169.254.169.254", "169.254.170.2", "169.254.42.42", "100.100.100.200", "168.63.129.16", "192.0.0.192",
+     "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:42::42", "fd00:a9fe:a9fe::1",
+     "fd00:100::100:200", "fe80::a9fe:a9fe"],
+)  # fmt: skip
+def test_metadata_stays_closed(address: str) -> None:
+    """What clouds document as the addresses of their metadata services is reached by no word of the operator."""
+    assert refusal(address, is_opened=True) is not None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +95,7 @@ def test_only_global_unicast_is_outside(address: IPv6Address) -> None:
     """No IPv6 address outside 2000::/3 is reached, and none with a zone."""
     if address not in ip_network("2000::/3"):
         assert refusal(str(address)) is not None
-    assert refusal(f"{address}%1", is_opened=True) is not None or not address.is_global
+    assert refusal(f"{address}%1", is_opened=True) is not None
 
 
 @given(st.ip_addresses())

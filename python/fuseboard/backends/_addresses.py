@@ -73,6 +73,10 @@ NETWORKS: Final = (
     _network("2001:db8::/32", "for documentation"),
     _network("2002::/16", "an IPv4 address in a tunnel (6to4)"),
     _network("3fff::/20", "for documentation"),
+    _network("fd00:42::/32", "a cloud's metadata service"),
+    _network("fd00:c1::/32", "a cloud's metadata service"),
+    _network("fd00:100::/32", "a cloud's metadata service"),
+    _network("fd00:a9fe:a9fe::/48", "a cloud's metadata service"),
     _network("fd00:ec2::/32", "a cloud's metadata service"),
     _network("fd20:ce::/32", "a cloud's metadata service"),
     _network("fc00::/7", "private (unique local)", is_private=True),
@@ -97,11 +101,15 @@ def refusal(text: str, *, is_opened: bool = False) -> str | None:
         return "unreadable"
     for network, reason, is_private in NETWORKS:
         if address in network:
-            return None if is_private and is_opened else reason
+            return None if is_private and is_opened and not _zone(address) else reason
     return _special_use(address)
 
 
+def _zone(address: Address) -> str | None:
+    return address.scope_id if isinstance(address, IPv6Address) else None
+
+
 def _special_use(address: Address) -> str | None:
-    if isinstance(address, IPv6Address) and (address.scope_id or address not in _GLOBAL_UNICAST):
+    if isinstance(address, IPv6Address) and (_zone(address) or address not in _GLOBAL_UNICAST):
         return "outside the global internet"
     return None if address.is_global else "set aside for special use"
