@@ -629,6 +629,7 @@ MALFORMED: list[tuple[Suspended, str]] = [
     (head(headers=[["a b", "c"]]), "not an HTTP token"),
     (head(headers=[["a:", "c"]]), "not an HTTP token"),
     (head(headers=[["a\n", "c"]]), "not an HTTP token"),
+    (head(headers=[["a", "b"]] * 257), "Expected `array` of length <= 256"),
     (head(headers=[["Host", "evil.example"]]), "header 'Host' is the host's to set"),
     (head(headers=[["content-LENGTH", "5"]]), "is the host's to set"),
     (head(headers=[["Transfer-Encoding", "chunked"]]), "is the host's to set"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from enum import IntEnum
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -32,6 +32,9 @@ _HOSTS_OWN_HEADERS: Final = frozenset({
 })  # fmt: skip
 _HOSTS_OWN_PREFIXES: Final = ("proxy-", "x-forwarded-")
 """With those above: what belongs to a connection, how a message is framed, and who speaks for whom."""
+
+_MOST_HEADERS: Final = 256
+"""So many that to look at each takes no time to speak of; backends may take fewer."""
 
 _MAX_REASON: Final = 1024
 _CROSSES_ORIGINS: Final = frozenset({
@@ -189,7 +192,7 @@ class _Call(msgspec.Struct, frozen=True):
 class _Head(msgspec.Struct, forbid_unknown_fields=True):
     method: str
     url: str
-    headers: list[tuple[str, str]] = []
+    headers: Annotated[list[tuple[str, str]], msgspec.Meta(max_length=_MOST_HEADERS)] = []
 
 
 class HttpRequest(_Call, frozen=True):
@@ -443,7 +446,8 @@ def _url(text: str, *, base: Url | None = None) -> Url:
 def _check_header(name: str, value: str) -> None:
     if not _TOKEN.fullmatch(name):
         raise BadRequestError("a header's name is not an HTTP token")
-    if name.lower() in _HOSTS_OWN_HEADERS or name.lower().startswith(_HOSTS_OWN_PREFIXES):
+    hyphenated = name.lower().replace("_", "-")  # servers' gateways take one for the other
+    if hyphenated in _HOSTS_OWN_HEADERS or hyphenated.startswith(_HOSTS_OWN_PREFIXES):
         raise BadRequestError(f"header {name!r} is the host's to set")
     if not _HEADER_VALUE.fullmatch(value):
         raise BadRequestError(f"header {name!r} has a value with control or non-Latin-1 characters, or over 8 KiB")
