@@ -87,17 +87,17 @@ class Names:
 
     def _run(self, plugin: str, host: str, future: Future[Addresses]) -> None:
         try:
-            addresses = tuple(islice(self._resolve(host), _MOST_ADDRESSES))
+            addresses = tuple(map(str, islice(self._resolve(host), _MOST_ADDRESSES)))
         except (OSError, UnicodeError) as error:
             self._end(plugin, host, future, error)
-        except Exception as error:  # noqa: BLE001  an application's own may raise anything; it is logged
+        except BaseException as error:  # noqa: BLE001  an application's own may raise anything; it is logged
             _log.exception("the resolver failed")
             self._end(plugin, host, future, error)
         else:
             self._forget(plugin, host, future)
             future.set_result(addresses)
 
-    def _end(self, plugin: str, host: str, future: Future[Addresses], error: Exception) -> None:
+    def _end(self, plugin: str, host: str, future: Future[Addresses], error: BaseException) -> None:
         self._forget(plugin, host, future)
         failure = BackendError(f"the host name {host!r} can't be resolved")
         failure.__cause__ = error
