@@ -112,6 +112,11 @@ def _bomb(talk: Talk, encoding: str, wbits: int) -> Talk:
     return talk
 
 
+def _crumbs(data: bytes) -> bytes:
+    """Return chunks of a byte each."""
+    return b"".join(b"1\r\n%c\r\n" % each for each in data)
+
+
 BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Talk]]] = {
     "/": lambda talk, _: talk.reply(b"hello"),
     "/echo": lambda talk, asked: talk.reply(asked.head + b"|" + asked.body),
@@ -140,8 +145,20 @@ BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Talk]]] = {
     "/slow-end": lambda talk, _: talk.begin_chunks().chunk(b"hello").wait(),
     "/informs": lambda talk, _: talk.flood(b"HTTP/1.1 100 \r\n\r\n" * 8_000),
     "/drip-informs": lambda talk, _: talk.drip(b"HTTP/1.1 103 Early\r\n\r\n" * 99),
+    "/hollow-crumbs": lambda talk, _: (
+        talk.begin_chunks("Content-Encoding: gzip").chunk(GZIP_BEGINS).flood(_crumbs(EMPTY_BLOCK * 1_000))
+    ),
+    "/junk-behind-gzip": lambda talk, _: (
+        talk.begin_chunks("Content-Encoding: gzip")
+        .chunk(NOTHING_PACKED)
+        .chunk(bytes(4 * MIB))
+        .send(_crumbs(b"x" * 20_000))
+        .wait()
+    ),
     # large
     "/endless-head": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\n").flood(b"X: y\r\n" * 1_000),
+    "/many-lines": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\n", b"X:\r\n" * 12_000, b"\r\n").wait(),
+    "/many-trailers": lambda talk, _: talk.begin_chunks().send(b"0\r\n", b"X:\r\n" * 12_000, b"\r\n").wait(),
     "/endless-line": lambda talk, _: talk.send(b"HTTP/1.1 200 OK\r\nX: ").flood(b"y" * 10_000),
     "/endless-reason": lambda talk, _: talk.send(b"HTTP/1.1 200 ").flood(b"y" * 10_000),
     "/many-fields": lambda talk, _: talk.reply(b"", *[f"X-{number}: y" for number in range(200)]),
@@ -194,6 +211,7 @@ BEHAVIOURS: Final[dict[str, Callable[[Talk, Asked], Talk]]] = {
     # more than was asked for
     "/leftover": lambda talk, _: talk.reply(b"asked").reply(b"unasked"),
     "/leftover-at-once": lambda talk, _: talk.send(REPLY % (5, b"asked"), REPLY % (7, b"unasked")),
+    "/leftover-beyond-a-read": lambda talk, _: talk.send(REPLY % (4_055, b"x" * 4_055), REPLY % (7, b"unasked")),
     "/goodbye": lambda talk, _: talk.reply(b"hello").wait(0.05).reply(b"", status="408 Request Timeout").hang_up(),
 }  # fmt: skip
 

@@ -4,8 +4,6 @@ Rules:
 * An exchange travels where httpcore2 expects a timeout, down to our own streams: each single wait asks it how many
   seconds are left, so that no wait begins anew what another has used up.
 * What is sent is written from the checked parts of the call, never from text that is parsed again.
-* The client is shown of a reply's head only how its body is encoded: so it keeps no cookie, builds no redirect, asks
-  for no password. The guest is shown the whole head, but for what belonged to the connection.
 * Everything that comes in is counted before it is kept: the head, the bytes on the wire, the decoded body.
 """
 
@@ -14,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 from typing import Final, Protocol
@@ -23,9 +20,9 @@ import httpcore2
 import httpx2
 
 from fuseboard._errors import BackendError, BackendTimeout
-from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode, HttpRequest, HttpResponse
 from fuseboard.backends._addresses import refusal
+from fuseboard.backends._http_fields import Fields, HttpCaps, hidden_names, request_fields, too_large
 
 KEY: Final = "fuseboard.exchange"
 """Where a request's extensions carry its exchange."""
@@ -34,34 +31,11 @@ _READ_BYTES: Final = 16 << 10
 _HEAD_READ_BYTES: Final = 4 << 10
 """So little at once that what is parsed between two looks at the clock takes a few milliseconds at most."""
 
+_HEADS: Final = 4
+"""Informational ones come before the reply's own. All lines are parsed at once, when the last is there."""
+
 _TURN_SECONDS: Final = 0.001
-_WITH_LENGTH: Final = frozenset({"POST", "PUT", "PATCH"})
-_DECODED: Final = frozenset({b"gzip", b"deflate"})
-_OF_THE_CONNECTION: Final = frozenset({
-    "connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer", "transfer-encoding",
-    "upgrade",
-})  # fmt: skip
-
 _NOTHING: Final = httpx2.ByteStream(b"")
-
-Fields = list[tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpCaps:
-    """Sizes that a request and its reply don't exceed.
-
-    Attributes:
-        request_bytes: of a request's body.
-        response_bytes: of a reply's body, decoded.
-        head_bytes: of a request's header, and of all that a server sends before the body.
-        fields: how many header lines either has.
-    """
-
-    request_bytes: int = MIB
-    response_bytes: int = 4 * MIB
-    head_bytes: int = 64 << 10
-    fields: int = 128
 
 
 class Held(Protocol):
@@ -87,7 +61,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_caps", "_deadline", "_fields", "_held", "_is_stopped", "_lock", "_status",
+        "__weakref__", "_body", "_caps", "_deadline", "_fields", "_held", "_is_stopped", "_lines", "_lock", "_status",
         "_turn_began", "_wire_bytes", "_wire_cap", "call", "fields", "is_opened", "plugin",
     )  # fmt: skip
 
@@ -97,7 +71,7 @@ class Exchange:
         self.call = call
         self.plugin = plugin
         self.is_opened = is_opened
-        self.fields = _request_fields(call, agent, caps)
+        self.fields = request_fields(call, agent, caps)
         self._caps = caps
         self._deadline = deadline
         self._lock = Lock()
@@ -105,6 +79,7 @@ class Exchange:
         self._is_stopped = False
         self._status = 0
         self._fields: Fields = []
+        self._lines = 0
         self._body = bytearray()
         self._wire_bytes = 0
         self._wire_cap = caps.head_bytes
@@ -197,7 +172,11 @@ class Exchange:
         """Count what came off the wire, and return it."""
         self._wire_bytes += len(data)
         if self._wire_bytes > self._wire_cap:
-            raise _too_large("the reply" if self._status else "the head of the reply", self._wire_cap)
+            raise too_large("the reply" if self._status else "the head of the reply", self._wire_cap)
+        if self._lines > _HEADS * self._caps.fields:  # of what came before this: no piece of a body was in it
+            where = "trailer" if self._status else "head"
+            raise BackendError(f"the {where} of the reply has too many lines", code=AnswerCode.TOO_LARGE)
+        self._lines += data.count(b"\n")
         return data
 
     def begin(self, status: int, fields: Fields) -> None:
@@ -216,6 +195,15 @@ class Exchange:
         if status < httpx2.codes.OK:
             raise BackendError("the server switches to a protocol that nobody asked for")
 
+    def goes_on(self) -> None:
+        """Note that a piece of the body has come, whether it can be decoded to something or not.
+
+        Raises:
+            BackendTimeout: no time is left.
+        """
+        self._lines = 0
+        self.seconds_left()
+
     def take(self, chunk: bytes) -> None:
         """Take a piece of the decoded body.
 
@@ -224,12 +212,12 @@ class Exchange:
         """
         self.seconds_left()
         if len(self._body) + len(chunk) > self._caps.response_bytes:
-            raise _too_large("the reply", self._caps.response_bytes)
+            raise too_large("the reply", self._caps.response_bytes)
         self._body += chunk
 
     def response(self) -> HttpResponse:
         """Return the whole reply, as the guest sees it."""
-        hidden = _hidden(self._fields, is_head=self.call.method == "HEAD")
+        hidden = hidden_names(self._fields, is_head=self.call.method == "HEAD")
         fields = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._fields)
         shown = tuple((name, value) for name, value in fields if name.lower() not in hidden)
         return HttpResponse(self._status, shown, bytes(self._body))
@@ -239,53 +227,3 @@ class Exchange:
 def _logged_url(origin: str) -> httpx2.URL:
     """The client logs each URL; what guests write into paths and queries is nobody's to read there."""
     return httpx2.URL(origin)
-
-
-def shown_to_client(fields: Fields) -> Fields:
-    """Return what the client reads of a reply's head: the body's encoding, where it is one that was asked for."""
-    encoding = _encoding(fields)
-    return [(b"Content-Encoding", encoding)] if encoding in _DECODED else []
-
-
-def _encoding(fields: Fields) -> bytes:
-    return b",".join(value.strip().lower() for name, value in fields if name.lower() == b"content-encoding")
-
-
-def _hidden(fields: Fields, *, is_head: bool) -> set[str]:
-    """What belonged to the connection, and lengths and encodings that the body has no more."""
-    hidden = set(_OF_THE_CONNECTION)
-    for name, value in fields:
-        if name.lower() == b"connection":
-            hidden.update(option.strip().lower() for option in value.decode("latin-1").split(","))
-    if not is_head:
-        hidden.add("content-length")
-        if _encoding(fields) in _DECODED:
-            hidden.add("content-encoding")
-    return hidden
-
-
-# ── the request ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _request_fields(call: HttpRequest, agent: str, caps: HttpCaps) -> Fields:
-    if len(call.body) > caps.request_bytes:
-        raise _too_large("the request's body", caps.request_bytes)
-    own = [("Host", str(call.url.origin).partition("://")[2]), ("User-Agent", agent)]
-    own.append(("Accept-Encoding", "gzip, deflate"))
-    if call.body or call.method in _WITH_LENGTH:
-        own.append(("Content-Length", str(len(call.body))))
-    if call.method == "HEAD":
-        own.append(("Connection", "close"))  # some send a body all the same, which the next reply would begin with
-    try:
-        fields = [(name.encode(), value.strip(" \t").encode("latin-1")) for name, value in (*own, *call.headers)]
-    except UnicodeError:
-        raise BackendError("a header has characters that HTTP can't carry", code=AnswerCode.BAD_REQUEST) from None
-    if len(fields) > caps.fields:
-        raise BackendError(f"the request has more than {caps.fields} headers", code=AnswerCode.TOO_LARGE)
-    if sum(len(name) + len(value) + len(": \r\n") for name, value in fields) > caps.head_bytes:
-        raise _too_large("the request's header", caps.head_bytes)
-    return fields
-
-
-def _too_large(what: str, most: int) -> BackendError:
-    return BackendError(f"{what} is larger than {most} bytes", code=AnswerCode.TOO_LARGE)

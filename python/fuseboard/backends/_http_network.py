@@ -13,17 +13,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
 import httpcore2
-import httpx2
 
 from fuseboard._errors import BackendTimeout
 from fuseboard.backends._http_errors import CONNECT_FAILURES
-from fuseboard.backends._http_exchange import KEY, Exchange, shown_to_client
+from fuseboard.backends._http_exchange import Exchange
 from fuseboard.backends._http_names import Names
 
 
@@ -42,11 +41,15 @@ def _shares(addresses: Iterable[str], exchange: Exchange) -> Iterator[tuple[str,
         del left[0]
 
 
-def _has_more(stream: Any) -> bool:
-    """Return whether a server sent more than its reply: the connection's next reply would begin with it."""
-    for name in ("_stream", "_connection", "_h11_state"):
-        stream = getattr(stream, name, None)
-    return bool(getattr(stream, "trailing_data", (b"", False))[0])
+def _has_decrypted(secured: ssl.SSLObject | None) -> bool:
+    """Return whether TLS has something to say that was received with what was read before."""
+    if secured is None:
+        return False
+    try:
+        secured.read(1)
+    except ssl.SSLError as error:
+        return not isinstance(error, ssl.SSLWantReadError)
+    return True
 
 
 # ── waited for by the calling thread ─────────────────────────────────────────────────────────────
@@ -59,12 +62,15 @@ class Stream(httpcore2.NetworkStream):
         self._stream = stream
         self._socket: socket.socket = stream.get_extra_info("socket")
         self.is_spoiled = False
+        self._is_read_full = False
 
     def read(self, max_bytes: int, timeout: Any = None) -> bytes:
         """Read what there is."""
         exchange: Exchange = timeout
+        most = exchange.most_at_once(max_bytes)
         with exchange.waiting_on(self) as seconds:
-            data = self._stream.read(exchange.most_at_once(max_bytes), seconds)
+            data = self._stream.read(most, seconds)
+        self._is_read_full = len(data) == most
         return exchange.received(data)
 
     def write(self, buffer: bytes, timeout: Any = None) -> None:
@@ -106,8 +112,12 @@ class Stream(httpcore2.NetworkStream):
         self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """Say that something came unasked, where this connection must not be used again."""
-        return (info == "is_readable" and self.is_spoiled) or self._stream.get_extra_info(info)
+        """Say that something came unasked, or may have, where this connection must not be used again."""
+        return (info == "is_readable" and self._may_have_more()) or self._stream.get_extra_info(info)
+
+    def _may_have_more(self) -> bool:
+        """What filled a read may have had more behind it, which has left the socket already."""
+        return self.is_spoiled or self._is_read_full
 
 
 class Network(httpcore2.NetworkBackend):
@@ -149,38 +159,6 @@ class Network(httpcore2.NetworkBackend):
             raise _unresolved(host) from error
 
 
-class _Body(httpx2.SyncByteStream):
-    def __init__(self, reply: httpcore2.Response) -> None:
-        self._stream: Any = reply.stream
-        self._connection: Any = reply.extensions["network_stream"]
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
-        if _has_more(self._stream):
-            self._connection.is_spoiled = True
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-class Transport(httpx2.BaseTransport):
-    """Sends an exchange through a pool of connections of its own."""
-
-    def __init__(self, pool: httpcore2.ConnectionPool) -> None:
-        self.pool = pool
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the exchange that the request carries; the reply's whole head is among its extensions."""
-        exchange: Exchange = request.extensions[KEY]
-        reply = self.pool.handle_request(exchange.core_request())
-        shown, extensions = shown_to_client(reply.headers), {KEY: reply.headers}
-        return httpx2.Response(reply.status, headers=shown, stream=_Body(reply), extensions=extensions)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self.pool.close()
-
-
 # ── waited for on an event loop ──────────────────────────────────────────────────────────────────
 
 
@@ -191,11 +169,15 @@ class AsyncStream(httpcore2.AsyncNetworkStream):
         self._stream = stream
         self._socket: socket.socket = stream.get_extra_info("socket")
         self.is_spoiled = False
+        self._is_read_full = False
 
     async def read(self, max_bytes: int, timeout: Any = None) -> bytes:  # noqa: ASYNC109  the base class's signature
         """Read what there is."""
         exchange: Exchange = timeout
-        return exchange.received(await self._stream.read(exchange.most_at_once(max_bytes), exchange.seconds_left()))
+        most = exchange.most_at_once(max_bytes)
+        data = await self._stream.read(most, exchange.seconds_left())
+        self._is_read_full = len(data) == most
+        return exchange.received(data)
 
     async def write(self, buffer: bytes, timeout: Any = None) -> None:  # noqa: ASYNC109  as above
         """Write all of it."""
@@ -223,8 +205,13 @@ class AsyncStream(httpcore2.AsyncNetworkStream):
         await self._stream.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        """Say that something came unasked, where this connection must not be used again."""
-        return (info == "is_readable" and self.is_spoiled) or self._stream.get_extra_info(info)
+        """Say that something came unasked, or may have, where this connection must not be used again."""
+        return (info == "is_readable" and self._may_have_more()) or self._stream.get_extra_info(info)
+
+    def _may_have_more(self) -> bool:
+        """What filled a read may have had more behind it, which has left the socket already."""
+        secured: ssl.SSLObject | None = self._stream.get_extra_info("ssl_object")
+        return self.is_spoiled or self._is_read_full or _has_decrypted(secured)
 
 
 class AsyncNetwork(httpcore2.AsyncNetworkBackend):
@@ -260,39 +247,6 @@ class AsyncNetwork(httpcore2.AsyncNetworkBackend):
             return await asyncio.wait_for(begun, exchange.seconds_left())
         except TimeoutError as error:
             raise _unresolved(host) from error
-
-
-class _AsyncBody(httpx2.AsyncByteStream):
-    def __init__(self, reply: httpcore2.Response) -> None:
-        self._stream: Any = reply.stream
-        self._connection: Any = reply.extensions["network_stream"]
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
-            yield part
-        if _has_more(self._stream):
-            self._connection.is_spoiled = True
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-class AsyncTransport(httpx2.AsyncBaseTransport):
-    """Sends an exchange through a pool of connections of its own, as `Transport`."""
-
-    def __init__(self, pool: httpcore2.AsyncConnectionPool) -> None:
-        self.pool = pool
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the exchange that the request carries; the reply's whole head is among its extensions."""
-        exchange: Exchange = request.extensions[KEY]
-        reply = await self.pool.handle_async_request(exchange.core_request())
-        shown, extensions = shown_to_client(reply.headers), {KEY: reply.headers}
-        return httpx2.Response(reply.status, headers=shown, stream=_AsyncBody(reply), extensions=extensions)
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self.pool.aclose()
 
 
 def _unresolved(host: str) -> BackendTimeout:

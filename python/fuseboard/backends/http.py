@@ -28,7 +28,8 @@ from fuseboard.backends import Answer, HostCall, Identity
 from fuseboard.backends._http_base import HttpBase, HttpSession
 from fuseboard.backends._http_errors import errors_as_answers
 from fuseboard.backends._http_exchange import KEY
-from fuseboard.backends._http_network import AsyncNetwork, AsyncTransport, Network, Transport
+from fuseboard.backends._http_network import AsyncNetwork, Network
+from fuseboard.backends._http_transport import AsyncTransport, Transport
 
 __all__ = ["AsyncHttp", "Http"]
 
