@@ -36,6 +36,8 @@ from fetching import FORMS, Answers, AsyncNet, Fetched, Form, Net, Scene, identi
 from fuseboard import _core
 from fuseboard._urls import parse_url
 from fuseboard.backends import AnswerCode, HttpRequest, HttpResponse, KvGet
+from fuseboard.backends._http_exchange import Exchange
+from fuseboard.backends._http_fields import HttpCaps
 from fuseboard.backends._http_pools import Pools
 from fuseboard.backends._http_transport import _has_more
 from fuseboard.backends.http import AsyncHttp, Http
@@ -791,6 +793,25 @@ def test_rollback_ends_the_waiting(web: Web) -> None:
         with pytest.raises(fb.BackendError, match="this session has ended"):
             session.answer(request_to(f"{web.origin}/"), soon())
         assert http.session(identity()).answer(request_to(f"{web.origin}/"), soon()) == HttpResponse(200, (), b"hello")
+
+
+def test_a_rollback_between_two_steps_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes when a wait has asked for its time, and hasn't begun, ends it all the same."""
+    ended, seconds_left = list[str](), Exchange.seconds_left
+
+    class Line:
+        def hang_up(self) -> None:
+            ended.append("hung up")
+
+    def interrupted(exchange: Exchange) -> float:
+        left = seconds_left(exchange)
+        exchange.stop()
+        return left
+
+    monkeypatch.setattr(Exchange, "seconds_left", interrupted)
+    exchange = Exchange(request_to("http://a.example/"), "web", "agent", HttpCaps(), soon(), is_opened=False)
+    with exchange.waiting_on(Line()):
+        assert ended == ["hung up"]
 
 
 @pytest.mark.parametrize("path", ["/never", "/drip-head", "/drip-body", "/huge", "/"])

@@ -109,11 +109,10 @@ class Exchange:
     @contextmanager
     def waiting_on(self, held: Held) -> Iterator[float]:
         """Give the seconds for one wait, which `stop` ends."""
-        seconds = self.seconds_left()
         with self._lock:
             self._held = held
         try:
-            yield seconds
+            yield self.seconds_left()
         finally:
             with self._lock:
                 self._held = None
