@@ -860,6 +860,23 @@ def test_what_a_peer_never_reads_keeps_no_connection_open() -> None:
         assert awaited(run()) == 0
 
 
+def test_a_close_that_is_cancelled_closes_all_the_same(web: Web) -> None:
+    """Who stops waiting for it leaves no connection to the collection of garbage."""
+    http = AsyncHttp(inner=[web.origin])
+
+    async def run() -> list[str]:
+        await http.session(identity()).answer(request_to(f"{web.origin}/"), soon())
+        closing = asyncio.ensure_future(http.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with suppress(asyncio.CancelledError):
+            await closing
+        await asyncio.sleep(0.05)
+        return await asyncio.to_thread(connected_to, web.port)
+
+    assert awaited(run()) == []
+
+
 def connected_to(port: int) -> list[str]:
     """Return this process's own ends of connections to a port, from what Linux tells of its sockets."""
     inodes = {match[1] for each in Path("/proc/self/fd").iterdir() if (match := _socket_of(each))}

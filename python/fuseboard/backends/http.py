@@ -124,7 +124,7 @@ class AsyncHttp(HttpBase[httpx2.AsyncClient]):
     async def aclose(self) -> None:
         """Close all connections, those in use once they aren't any more; later requests are refused."""
         self._pools.close()
-        await asyncio.gather(*self._closing)
+        await asyncio.shield(asyncio.gather(*self._closing))  # a cancellation must not end it halfway
 
     async def __aenter__(self) -> Self:
         return self
