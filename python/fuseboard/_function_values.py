@@ -9,7 +9,8 @@ Rules:
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, get_type_hints
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 ARGUMENTS: Final = "Arguments"
 _UNCHECKED: Final = (Any, object, NoReturn, Never)
+
+
+def _awaited(hint: Any) -> Any:
+    """Return what an annotation promises in the end: a plain function may hand back what is awaited."""
+    return get_args(hint)[-1] if get_origin(hint) in {Awaitable, Coroutine} else hint
 
 
 class Signature:
@@ -52,7 +58,7 @@ class Signature:
             self._reader = _reader(self.arguments)
         except TypeError as error:
             raise usage_error(declared.name, f"its arguments can't be read from JSON: {error}") from error
-        self.result = hints.get("return", Any)
+        self.result = _awaited(hints.get("return", Any))
         try:
             self._result_reader = None if self.result in _UNCHECKED else _reader(self.result)
         except TypeError as error:
