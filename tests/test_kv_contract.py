@@ -307,6 +307,25 @@ def test_an_increment_keeps_the_expiry(kv: Kv) -> None:
     assert kv.items() == {}
 
 
+def test_waiting_for_the_turn_takes_nothing_off_an_expiry(kv: Kv) -> None:
+    """A number that expires is what is there when the wait for another invocation ends, and lives on as long."""
+    session = kv.session()
+    session.set(b"n", b"5", 2)
+    session.commit()
+    holder, waiting = kv.session(), kv.session()
+    holder.increment(b"other")
+    found: list[int] = []
+    waits = Thread(target=lambda: found.append(waiting.increment(b"n", seconds=30)))
+    waits.start()
+    time.sleep(1.2)
+    holder.rollback()
+    waits.join(5)
+    waiting.commit()
+    assert (found, kv.items()) == ([6], {b"n": b"6"})
+    outlived()
+    assert kv.items() == {}
+
+
 def test_a_plain_set_ends_the_expiry(kv: Kv) -> None:
     """A key that is set again, without seconds, stays."""
     session = kv.session()

@@ -112,7 +112,7 @@ class Invocation:
     def _commit(self) -> Flow[None]:
         if self._writes:
             try:
-                reply = yield from self._until_free(lambda: self._run_commit(weighs=False))
+                reply, _ = yield from self._until_free(lambda: self._run_commit(weighs=False))
             except StoreFailure as failure:
                 raise _in_doubt(failure) if failure.may_be_done else failure from failure
             if reply[0] == b"lost":
@@ -195,8 +195,7 @@ class Invocation:
 
     def hold(self, key: bytes, deadline: float) -> Flow[Written]:
         """Take the lock, or keep it, and return what is there under it."""
-        asked_at = self._clock()
-        reply = yield from self._until_free(lambda: self._take(key, deadline))
+        reply, asked_at = yield from self._until_free(lambda: self._take(key, deadline))
         if reply[0] == b"lost":
             raise _lost()
         self._has_counted = True
@@ -217,13 +216,17 @@ class Invocation:
         self._may_hold = reply[0] == b"held"
         return reply
 
-    def _until_free(self, ask: Callable[[], Flow[Any]]) -> Flow[Any]:
+    def _until_free(self, ask: Callable[[], Flow[Any]]) -> Flow[tuple[Any, float]]:
+        """Ask until nobody else has the lock, and return the reply and when it was asked for."""
         pause = _FIRST_PAUSE_SECONDS
-        while (reply := (yield from ask()))[0] == b"locked":
+        while True:
+            asked_at = self._clock()
+            reply = yield from ask()
+            if reply[0] != b"locked":
+                return reply, asked_at
             yield Turn()
             yield Pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        return reply
 
 
 def _milliseconds(written: Written, now: float) -> int:
