@@ -1,9 +1,12 @@
 """Use Redis from several processes; a script with a scenario for each name: the server's URL is the second argument."""
 
 import os
+import random
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
 
 from fuseboard.backends import KvIncrement, KvNumber
 from fuseboard.backends.kv import RedisKv
@@ -54,5 +57,41 @@ def fork(url: str) -> None:
     store.close()
 
 
+def interrupts(url: str) -> None:
+    """Interrupt increments at random moments for three seconds; a thread that counts elsewhere isn't held up."""
+    store = RedisKv(url, prefix="interrupts:", max_connections=2)
+    turns, is_over = 0, Event()
+
+    def go_on() -> None:
+        nonlocal turns
+        while not is_over.wait(0.001):
+            session = Kv(store).session(scope="elsewhere")
+            session.increment(b"n")
+            session.commit()
+            turns += 1
+
+    thread = Thread(target=go_on, daemon=True)
+    thread.start()
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    ends = time.monotonic() + 3
+    while time.monotonic() < ends:
+        session = store.session(identity())
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00001, 0.002))
+            for _ in range(200):  # not for ever: where a finalizer runs, an interrupt can get lost
+                session.answer(KvIncrement(b"n", 1), soon())
+                session.commit(soon())
+                session = store.session(identity())
+        except KeyboardInterrupt:
+            pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        session.rollback()
+    is_over.set()
+    thread.join(5)
+    assert not thread.is_alive(), f"the other thread stands still after {turns} turns"
+    assert (len(store.pool._taken), Kv(store).items(scope="elsewhere")) == (0, {b"n": b"%d" % turns})
+    store.close()
+
+
 if __name__ == "__main__":
-    {"count": count, "hold": hold, "fork": fork}[sys.argv[1]](sys.argv[2])
+    {"count": count, "hold": hold, "fork": fork, "interrupts": interrupts}[sys.argv[1]](sys.argv[2])

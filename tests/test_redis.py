@@ -227,6 +227,13 @@ def test_forks_have_connections_of_their_own(redis_server: Server) -> None:
     assert (output, error) == ("", "")
 
 
+def test_interrupts_hold_up_no_other_thread(redis_server: Server) -> None:
+    """However an interrupt hits an increment, no lock and no place stay taken: another thread counts on."""
+    process = script("interrupts", redis_server)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 0, error  # Python tells of interrupts that hit finalizers, on the same stream
+
+
 # ── the operator's access ────────────────────────────────────────────────────────────────────────
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from queue import Empty, SimpleQueue
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -164,7 +164,8 @@ class Pool:
     def __init__(self, settings: Settings, most: int) -> None:
         self._settings = settings
         self._most = most
-        self._changed = Condition()
+        self._lock = RLock()  # taken by name: an interrupt inside of a condition's own `with` would leave it locked
+        self._changed = Condition(self._lock)
         self._idle: list[_Connection] = []
         self._taken: WeakKeyDictionary[_Taker, _Connection | None] = WeakKeyDictionary()
         self._is_closed = False
@@ -199,7 +200,7 @@ class Pool:
 
     def close(self) -> None:
         """Close what nobody uses; what is in use is closed when it comes back."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
             self._changed.notify_all()
@@ -207,7 +208,7 @@ class Pool:
             connection.disconnect()
 
     def _take(self, taker: _Taker, deadline: float) -> _Connection:
-        with self._changed:
+        with self._lock:
             has_place = self._changed.wait_for(self._has_place, seconds_until(deadline))
             if self._is_closed:
                 raise closed()
@@ -226,14 +227,14 @@ class Pool:
         return self._is_closed or len(self._taken) < self._most
 
     def _give_back(self, taker: _Taker) -> None:
-        with self._changed:
+        with self._lock:
             connection = None if self._is_closed else self._taken.pop(taker)
             if connection is not None:
                 self._idle.append(connection)
             self._changed.notify_all()
 
     def _drop(self, taker: _Taker) -> None:
-        with self._changed:
+        with self._lock:
             connection = self._taken.pop(taker, None)
             self._changed.notify_all()
         if connection is not None:
