@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 import msgspec
 import pytest
@@ -313,10 +313,22 @@ def test_types_in_words(kind: Any, text: str) -> None:
     assert type_text(msgspec.json.schema(kind)) == text
 
 
-def test_defaults_that_have_no_json_are_left_out() -> None:
+@pytest.mark.parametrize("default", ["object()", "[float('nan')]"])
+def test_defaults_that_have_no_json_are_left_out(default: str) -> None:
     """A default that no JSON can show makes the argument optional, no more."""
     namespace: dict[str, Any] = {}
-    exec(dedent("def f(a: list[int] = object()): ..."), namespace)
+    exec(dedent(f"def f(a: list[float] = {default}): ..."), namespace)
     (facts,) = facts_of(Functions([host_function("f")(namespace["f"])]))
-    assert list(fields_of(facts["arguments"])) == [("a", "list of whole number", "optional", "")]
+    assert list(fields_of(facts["arguments"])) == [("a", "list of number", "optional", "")]
     assert facts["example"] == {}
+
+
+@pytest.mark.parametrize("kind", [Any, object, NoReturn, Never])
+def test_results_that_say_nothing_are_any_json(kind: Any) -> None:
+    """A result of which the annotation says nothing is shown as any JSON, one that never comes too."""
+
+    def f() -> Any: ...
+
+    f.__annotations__["return"] = kind
+    (facts,) = facts_of(Functions([host_function("f")(f)]))
+    assert type_text(facts["result"]) == "any JSON"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from fuseboard._functions import HostFunction
 
 ARGUMENTS: Final = "Arguments"
-_UNCHECKED: Final = (Any, object, NoReturn, Never)
+UNCHECKED: Final = (Any, object, NoReturn, Never)
+"""Annotations of a result that say nothing of its JSON."""
 
 
 def _awaited(hint: Any) -> Any:
@@ -60,7 +61,7 @@ class Signature:
             raise usage_error(declared.name, f"its arguments can't be read from JSON: {error}") from error
         self.result = _awaited(hints.get("return", Any))
         try:
-            self._result_reader = None if self.result in _UNCHECKED else _reader(self.result)
+            self._result_reader = None if self.result in UNCHECKED else _reader(self.result)
         except TypeError as error:
             raise usage_error(declared.name, f"its result can't be written as JSON: {error}") from error
 

@@ -15,10 +15,10 @@ import msgspec
 
 from fuseboard._errors import BackendError
 from fuseboard._function_sessions import Functions
-from fuseboard._function_values import ARGUMENTS, Signature, schema_of
+from fuseboard._function_values import ARGUMENTS, UNCHECKED, Signature, schema_of
 from fuseboard._functions import HostFunction
 from fuseboard._hostcalls import AnswerCode, function_limit
-from fuseboard._values import UNWRITABLE
+from fuseboard._values import UNWRITABLE, write_json
 
 Schema = Mapping[str, Any]
 
@@ -63,7 +63,7 @@ def _facts(function: HostFunction[..., Any]) -> dict[str, Any]:
         "limit": function_limit(function.name) if function.per_invocation is not None else None,
         "per_invocation": function.per_invocation,
         "arguments": arguments,
-        "result": _hoisted(schema_of(signature.result)) if signature.result is not Any else {},
+        "result": {} if signature.result in UNCHECKED else _hoisted(schema_of(signature.result)),
         "example": _example(signature, arguments),
     }
 
@@ -85,7 +85,7 @@ def _arguments(signature: Signature) -> dict[str, Any]:
 
 def _as_json(value: object) -> Any:
     try:
-        return msgspec.json.decode(msgspec.json.encode(value))
+        return msgspec.json.decode(write_json(value))
     except UNWRITABLE:
         return msgspec.UNSET
 
