@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from fuseboard._errors import BackendError, BackendTimeout, UsageError
-from fuseboard.backends import AnswerCode, KvGet, KvIncrement
-from fuseboard.backends._redis_flow import LOCK_GRACE_SECONDS
+from fuseboard.backends import AnswerCode, KvDelete, KvGet, KvIncrement, KvSet
+from fuseboard.backends._redis_flow import LOCK_GRACE_SECONDS, MOST_WRITTEN
 from fuseboard.backends._redis_names import Names
 from fuseboard.backends.kv import AsyncRedisKv, RedisKv
 from kv_contract import BYTES, Kv, settled
@@ -263,6 +263,19 @@ def test_a_prefix_is_no_pattern(redis_server: Server, store: Callable[..., Any],
     settled(another.store.clear("blog"))
     own.close()
     another.close()
+
+
+def test_an_invocation_writes_so_many_keys(kv: Kv) -> None:
+    """An invocation that has written 10,000 keys writes no other; those that it has it may change, and all are kept."""
+    session = kv.session()
+    for number in range(MOST_WRITTEN):
+        session.set(b"%d" % number, b"")
+    for call in (KvSet(b"more", b""), KvDelete(b"more"), KvIncrement(b"more", 1)):
+        assert session.refusal(call).code == AnswerCode.TOO_LARGE
+    session.set(b"0", b"changed")
+    session.commit()
+    assert len(kv.items()) == MOST_WRITTEN
+    settled(kv.store.clear("blog"))
 
 
 def test_clear_waits_for_who_counts(kv: Kv) -> None:

@@ -24,14 +24,16 @@ from typing import Any, Final
 
 import pytest
 import redis as redis_py
+from redis.asyncio import Connection as AsyncConnection
 
 import fuseboard as fb
 from conftest import guest, manifest
 from drivers import awaited
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard.backends import AnswerCode, KvGet, KvIncrement, KvSet
+from fuseboard.backends._redis_flow import MOST_WRITTEN
 from fuseboard.backends.kv import AsyncRedisKv, RedisKv
-from kv_contract import Kv, identity, soon
+from kv_contract import Kv, identity, settled, soon
 from redis_rubbish import FAILING, SLOW, in_turn, rubbish, says
 from servers import Server, free_port, redis, redis_server
 
@@ -464,6 +466,25 @@ def test_cancellation_takes_no_place(own_server: Server) -> None:
         assert len(admin.client_list()) <= 2
         assert admin.keys("*lock*") == []
     awaited(kv.aclose())
+
+
+def test_a_large_commit_is_not_put_together_on_the_event_loop(
+    redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit of 10,000 writes, which takes 50 ms of computing, is put together on a thread, and small commands aren't."""
+    usual, threads = AsyncConnection.pack_command, dict[bool, set[str]]()
+
+    def pack(connection: AsyncConnection, *words: Any) -> list[bytes]:
+        threads.setdefault(len(words) > MOST_WRITTEN, set()).add(threading.current_thread().name)
+        return usual(connection, *words)
+
+    monkeypatch.setattr(AsyncConnection, "pack_command", pack)
+    kv = Kv(AsyncRedisKv(redis_server.url, prefix="large:"))
+    kv.put({b"%d" % number: b"" for number in range(MOST_WRITTEN)})
+    settled(kv.store.clear("blog"))
+    kv.close()
+    (loops,) = threads[False]
+    assert loops not in threads[True]
 
 
 def test_a_rollback_from_another_thread_ends_a_wait(redis_server: Server) -> None:

@@ -31,6 +31,7 @@ from fuseboard.backends._redis_store import (
 )
 
 _LINES_A_TURN: Final = 500
+_WORDS_A_TURN: Final = 2000
 
 
 class _BoundedReader(asyncio.StreamReader):
@@ -97,6 +98,14 @@ class _Connection(redis.asyncio.connection.Connection):
         self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
+async def _packed(connection: _Connection, send: Send) -> list[bytes]:
+    """Return what is sent; a commit of thousands of writes is put together on a thread, for it takes long."""
+    if len(send.command) <= _WORDS_A_TURN:
+        packed: list[bytes] = connection.pack_command(*send.command)
+        return packed
+    return await asyncio.to_thread(connection.pack_command, *send.command)
+
+
 class AsyncPool:
     """At most so many connections, each for one command at a time, all for one event loop.
 
@@ -148,8 +157,9 @@ class AsyncPool:
         try:
             async with asyncio.timeout(seconds_until(deadline)):
                 await connection.connect()
+                packed = await _packed(connection, send)
                 was_sent = True
-                await connection.send_packed_command(connection.pack_command(*send.command), check_health=False)
+                await connection.send_packed_command(packed, check_health=False)
                 reply = await connection.read_response(disable_decoding=True)
             if not send.fits(reply):
                 raise MisfitReply(f"a reply of type {type(reply).__name__}")

@@ -31,7 +31,7 @@ from fuseboard.backends import (
     KvSet,
     KvValue,
 )
-from fuseboard.backends._kv import KvCaps, Written, incremented, weight
+from fuseboard.backends._kv import KvCaps, Written, incremented, too_large, weight
 from fuseboard.backends._redis_effects import (
     ENVELOPE_BYTES,
     Flow,
@@ -49,6 +49,10 @@ LOCK_GRACE_SECONDS: Final = 3.0
 """How long a lock outlives its invocation's deadline: the commit comes after it."""
 
 ROLLBACK_SECONDS: Final = 1.0
+
+MOST_WRITTEN: Final = 10_000
+"""How many keys one invocation may write: Redis serves nobody else while it applies them."""
+
 _SLACK_SECONDS: Final = 0.002
 _LONGEST_LOCK_SECONDS: Final = 3600.0
 _FIRST_PAUSE_SECONDS: Final = 0.001
@@ -158,6 +162,8 @@ class Invocation:
         if written.value is not None:
             self._caps.check(key, written.value)
         before, bytes_before = self._writes.get(key), self._bytes
+        if before is None and len(self._writes) >= MOST_WRITTEN:
+            raise too_large(f"an invocation may write {MOST_WRITTEN:,} keys, and has")
         self._bytes += weight(key, written.value) - (0 if before is None else weight(key, before.value))
         self._writes[key] = written
         try:
