@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from threading import Event, Lock
+from threading import Lock
 from typing import Any, Self, TypeVar
 
 from fuseboard._errors import BackendError
@@ -30,7 +30,7 @@ class _Driver:
     def __init__(self, pool: Pool, space: Space) -> None:
         self.pool = pool
         self._queue: OwnedLock = space.queue
-        self._stopped = Event()
+        self._is_stopped = False
 
     def run(self, flow: Flow[T], deadline: float) -> T:
         """Run a flow to its end.
@@ -57,7 +57,7 @@ class _Driver:
 
     def stop(self) -> None:
         """End a wait for the lock, from another thread."""
-        self._stopped.set()
+        self._is_stopped = True
         self._queue.look_again()
 
     def leave_queue(self) -> None:
@@ -69,15 +69,18 @@ class _Driver:
             case Send():
                 return self.pool.exchange(effect, deadline)
             case Turn():
-                is_over = not self._queue.take(self, seconds_until(deadline), self._stopped.is_set)
+                is_over = not self._queue.take(self, seconds_until(deadline), self._gives_up)
             case Pause(seconds):
-                self._stopped.wait(min(seconds, seconds_until(deadline)))
+                self._queue.pause(min(seconds, seconds_until(deadline)), self._gives_up)
                 is_over = not seconds_until(deadline)
-        if self._stopped.is_set():
+        if self._is_stopped:
             raise StoreFailure(BackendError(ENDED))
         if is_over:
             raise late()
         return None
+
+    def _gives_up(self) -> bool:
+        return self._is_stopped
 
 
 class RedisKv(RedisStore):
