@@ -5,6 +5,7 @@ Rules:
 * A connection goes back only after a whole reply of the right shape, and is used again only while nothing more has come
   on it; in any other case it is closed.
 * A host's name is looked up on a thread of its own: nothing can stop that, so nobody waits for it past the deadline.
+  Where many of these threads still run, who comes is refused at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from queue import Empty, SimpleQueue
-from threading import Condition, RLock, Thread
+from threading import Condition, RLock, Thread, current_thread
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -36,6 +37,7 @@ from fuseboard.backends._redis_store import (
 _Address = tuple[socket.AddressFamily, Any]
 
 _READ_BYTES: Final = 64 << 10
+_MOST_ABANDONED: Final = 16
 
 
 class _BoundedSocket:
@@ -70,8 +72,9 @@ class _BoundedSocket:
 class _Connection(redis.connection.Connection):
     """A connection of redis-py over a bounded socket, which tries everything once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, look_ups: _LookUps) -> None:
         self._settings = settings
+        self._look_ups = look_ups
         self.bounds = Bounds()
         super().__init__(
             **settings.arguments,
@@ -97,7 +100,7 @@ class _Connection(redis.connection.Connection):
 
     def _connect(self) -> _BoundedSocket:
         error: OSError = OSError("the host has no address")
-        for family, address in _addresses(self.host, self.port, self.bounds):
+        for family, address in self._look_ups.addresses(self.host, self.port, self.bounds):
             try:
                 return _BoundedSocket(self._opened(family, address), self.bounds)
             except OSError as failed:
@@ -120,26 +123,41 @@ class _Connection(redis.connection.Connection):
             raise
 
 
-def _addresses(host: str, port: int, bounds: Bounds) -> list[_Address]:
-    """Return where a host is: at once where it is an address, else by a thread."""
-    with contextlib.suppress(socket.gaierror):
-        return _looked_up(host, port, socket.AI_NUMERICHOST)
-    found: SimpleQueue[list[_Address] | OSError] = SimpleQueue()
+class _LookUps:
+    """The look-ups of the server's host: done at once where it is an address, else each on a thread.
 
-    def look_up() -> None:
+    Args:
+        most: how many may be under way, those included that nobody waits for any more.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running: set[Thread] = set()
+
+    def addresses(self, host: str, port: int, bounds: Bounds) -> list[_Address]:
+        with contextlib.suppress(socket.gaierror):
+            return _looked_up(host, port, socket.AI_NUMERICHOST)
+        if len(self._running) >= self._most:
+            raise OSError("too many look-ups of the host are under way")
+        found: SimpleQueue[list[_Address] | OSError] = SimpleQueue()
+        thread = Thread(target=self._run, args=(host, port, found), name="fuseboard-resolve", daemon=True)
+        thread.start()
+        try:
+            result = found.get(timeout=bounds.seconds_left())
+        except Empty:
+            raise TimeoutError from None
+        if isinstance(result, OSError):
+            raise result
+        return result
+
+    def _run(self, host: str, port: int, found: SimpleQueue[list[_Address] | OSError]) -> None:
+        self._running.add(current_thread())
         try:
             found.put(_looked_up(host, port))
         except OSError as error:
             found.put(error)
-
-    Thread(target=look_up, name="fuseboard-resolve", daemon=True).start()
-    try:
-        result = found.get(timeout=bounds.seconds_left())
-    except Empty:
-        raise TimeoutError from None
-    if isinstance(result, OSError):
-        raise result
-    return result
+        finally:
+            self._running.discard(current_thread())
 
 
 def _looked_up(host: str, port: int, flags: int = 0) -> list[_Address]:
@@ -164,6 +182,7 @@ class Pool:
     def __init__(self, settings: Settings, most: int) -> None:
         self._settings = settings
         self._most = most
+        self._look_ups = _LookUps(most + _MOST_ABANDONED)
         self._lock = RLock()  # taken by name: an interrupt inside of a condition's own `with` would leave it locked
         self._changed = Condition(self._lock)
         self._idle: list[_Connection] = []
@@ -220,7 +239,7 @@ class Pool:
                 if connection.is_clean():
                     return connection
                 connection.disconnect()
-            self._taken[taker] = connection = _Connection(self._settings)
+            self._taken[taker] = connection = _Connection(self._settings, self._look_ups)
             return connection
 
     def _has_place(self) -> bool:
