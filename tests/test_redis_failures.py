@@ -145,6 +145,24 @@ def test_a_reply_to_nobody_is_not_the_next_ones(make_kv: MakeKv) -> None:
         assert kv.session("two").get(b"k") == b"third"
 
 
+VERDICTS: Final = {
+    "held": b"*3\r\n$4\r\nheld\r\n$1\r\n5\r\n:-1\r\n",
+    "fits": b"*2\r\n$4\r\nfits\r\n:0\r\n",
+    "free": b"*1\r\n$4\r\nfree\r\n",
+}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_an_answer_to_another_question_is_no_commit(make_kv: MakeKv, verdict: str) -> None:
+    """What another script answers doesn't tell that the writes are lasting: nobody knows."""
+    with rubbish(in_turn(says(VERDICTS["fits"]), says(VERDICTS[verdict]))) as server:
+        session = make_kv(server.url).session()
+        session.set(b"k", b"v")
+        with pytest.raises(BackendError, match="is not known"):
+            session.commit(1)
+        session.rollback()
+
+
 @pytest.mark.parametrize("answer", ["closed at once", "reset", "closed in the middle", "random bytes"])
 def test_a_commit_without_an_answer_is_told_as_such(make_kv: MakeKv, answer: str) -> None:
     """Where the connection is lost after the commit was sent, nobody knows, as the reason says; it isn't repeated."""

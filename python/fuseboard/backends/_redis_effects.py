@@ -8,8 +8,9 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from fuseboard._errors import BackendError, BackendTimeout
@@ -82,16 +83,20 @@ class Space:
 
 
 def run(
-    script: Script, keys: tuple[bytes, ...], arguments: tuple[bytes | int, ...], most_bytes: int = ENVELOPE_BYTES
+    script: Script,
+    keys: tuple[bytes, ...],
+    arguments: tuple[bytes | int, ...],
+    verdicts: Container[bytes],
+    most_bytes: int = ENVELOPE_BYTES,
 ) -> Flow[Any]:
-    """Have a script run, and return its verdict and what comes with it."""
-    words = (len(keys), *keys, *arguments)
+    """Have a script run, and return its verdict, which is one of these, and what comes with it."""
+    words, fits = (len(keys), *keys, *arguments), partial(is_verdict, among=verdicts)
     try:
-        return (yield Send(("EVALSHA", script.digest, *words), is_verdict, most_bytes))
+        return (yield Send(("EVALSHA", script.digest, *words), fits, most_bytes))
     except StoreFailure as failure:
         if not failure.is_unknown_script:
             raise
-    return (yield Send(("EVAL", script.text, *words), is_verdict, most_bytes))
+    return (yield Send(("EVAL", script.text, *words), fits, most_bytes))
 
 
 def late() -> StoreFailure:
@@ -117,8 +122,8 @@ def is_value(reply: object) -> bool:
     return reply is None or isinstance(reply, bytes)
 
 
-def is_verdict(reply: object) -> bool:
-    """Return whether a script can have answered this."""
+def is_verdict(reply: object, among: Container[bytes]) -> bool:
+    """Return whether a script can have answered this, asked for one of these verdicts."""
     if not isinstance(reply, list) or not reply or not isinstance(reply[0], bytes):
         return False
-    return reply[0] in _VERDICTS and _VERDICTS[reply[0]](reply[1:])
+    return reply[0] in among and _VERDICTS[reply[0]](reply[1:])

@@ -130,7 +130,7 @@ class Invocation:
     def free(self) -> Flow[None]:
         """Give the lock back, where it may be held; a server that was silent until the deadline isn't asked again."""
         if self._may_hold and not self._met_silence:
-            yield from run(FREE, (self._space.names.lock,), (self._token,))
+            yield from run(FREE, (self._space.names.lock,), (self._token,), {b"free"})
             self._may_hold = False
 
     @contextmanager
@@ -195,7 +195,8 @@ class Invocation:
         for key, written in self._writes.items():
             arguments += (key, written.value or b"", _milliseconds(written, now))
         keys = (names.lock, *names.bookkeeping, *map(names.value, self._writes))
-        return (yield from run(COMMIT, keys, tuple(arguments)))
+        verdicts = {b"fits", b"full"} if weighs else {b"done", b"full", b"locked", b"lost"}
+        return (yield from run(COMMIT, keys, tuple(arguments), verdicts))
 
     # ── the lock ─────────────────────────────────────────────────────────────────────────────────
 
@@ -215,7 +216,7 @@ class Invocation:
         most = self._caps.max_value_bytes + ENVELOPE_BYTES
         self._may_hold = True
         try:
-            reply = yield from run(TAKE, (names.lock, names.value(key)), arguments, most)
+            reply = yield from run(TAKE, (names.lock, names.value(key)), arguments, {b"held", b"locked", b"lost"}, most)
         except StoreFailure as failure:
             self._may_hold = self._has_counted or failure.may_be_done
             raise
