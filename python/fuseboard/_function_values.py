@@ -26,6 +26,8 @@ ARGUMENTS: Final = "Arguments"
 UNCHECKED: Final = (Any, object, NoReturn, Never)
 """Annotations of a result that say nothing of its JSON."""
 
+_EXACT: Final = (str, bool, int, type(None))
+
 
 def _awaited(hint: Any) -> Any:
     """Return what an annotation promises in the end: a plain function may hand back what is awaited."""
@@ -45,7 +47,7 @@ class Signature:
         UsageError: an annotation doesn't exist, or is of a type that JSON can't hold.
     """
 
-    __slots__ = ("_name", "_reader", "_result_reader", "arguments", "parameters", "result", "wants_call")
+    __slots__ = ("_is_exact", "_name", "_reader", "_result_reader", "arguments", "parameters", "result", "wants_call")
 
     def __init__(self, declared: HostFunction[..., Any]) -> None:
         parameters = inspect.signature(declared.function).parameters
@@ -60,6 +62,7 @@ class Signature:
         except TypeError as error:
             raise usage_error(declared.name, f"its arguments can't be read from JSON: {error}") from error
         self.result = _awaited(hints.get("return", Any))
+        self._is_exact = self.result in _EXACT
         try:
             self._result_reader = None if self.result in UNCHECKED else _reader(self.result)
         except TypeError as error:
@@ -86,7 +89,7 @@ class Signature:
             ValueError: it holds NaN or an infinity; or another of `UNWRITABLE`.
         """
         encoded = write_json(result, _encoded)
-        if self._result_reader is None:
+        if self._result_reader is None or (self._is_exact and type(result) is self.result):
             return encoded
         try:
             self._result_reader.decode(encoded)
