@@ -226,7 +226,7 @@ UNASKED: Final = {name for name in WAYS if "unasked" in name or "lay " in name o
 def test_the_authorizer_sees_it_too(scene: Scene, name: str) -> None:
     """Where names aren't looked for in the text, SQLite's authorizer refuses the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fuseboard.backends._sqlite_connection.check_names", lambda _: None)
+        patch.setattr("fuseboard.backends._sqlite_connection.check_text", lambda _: None)
         if WAYS[name].by == "migration":
             test_migrations_are_refused_by_files_too(scene, name)
         else:

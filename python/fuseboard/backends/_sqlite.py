@@ -6,9 +6,8 @@ Rules:
   SQLite doesn't ask it what `INSERT INTO a SELECT * FROM b` reads, where both tables are alike. So no statement and no
   migration may have such a name in it, and no view or trigger has one then. SQL has no other way to write a name.
 * No fork cuts a statement in two.
-* A statement ends at its deadline where a loop of its program begins again. What a single opcode can cost is bounded
-  by sizes, and functions whose time grows with the square of their input are replaced or refused. How many such opcodes
-  come in a row is bounded too, by the length of programs and the number of functions that take long.
+* A statement ends at its deadline where a loop of its program begins again. What comes between is bounded: functions
+  whose time grows with the square of their input are replaced or refused, and `_sqlite_bounds` sees to the rest.
 """
 
 from __future__ import annotations
@@ -22,20 +21,21 @@ from typing import Final
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
+from fuseboard.backends._database import too_large
 from fuseboard.backends._fork_gate import Work, fork_gate
+from fuseboard.backends._sqlite_bounds import LARGEST_VALUE
 from fuseboard.backends._sqlite_functions import replace_functions
 
 INNER_PREFIX: Final = "fuseboard_"
 """How the names of our own tables begin."""
 
-LARGEST_VALUE: Final = MIB
-"""The most that a value holds, and a row, in bytes. At 4 MiB, one JSON function took 54 ms, and one `LIKE` 26."""
+LONGEST_STATEMENT: Final = MIB // 16
+"""The most bytes of one statement."""
 
 _OPCODES_BETWEEN_LOOKS: Final = 10_000
 """How often we are asked whether a statement is late: where an interrupt came too soon to be seen, and for Ctrl-C."""
 
-_MOST_OPCODES: Final = 25_000
-_MOST_SLOW_CALLS: Final = 32
+_MOST_OPCODES: Final = 11_000
 
 READING: Final = frozenset({
     sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
@@ -62,13 +62,9 @@ _REFUSED_TABLES: Final = frozenset({"dbstat", "sqlite_dbpage", "sqlite_stmt", "b
 _REFUSED_FUNCTIONS: Final = frozenset({
     "load_extension", "fts3_tokenizer", "sqlite_log", "json_patch", "glob", "regexp", "match", "printf", "format",
 })  # fmt: skip
-_QUICK_FUNCTIONS: Final = frozenset({
-    "abs", "avg", "coalesce", "count", "dense_rank", "first_value", "ifnull", "iif", "lag", "last_value", "lead", "max",
-    "min", "nullif", "random", "rank", "round", "row_number", "sign", "sum", "total", "typeof",
-})  # fmt: skip
 _SIZES: Final = {
     sqlite3.SQLITE_LIMIT_LENGTH: LARGEST_VALUE,
-    sqlite3.SQLITE_LIMIT_SQL_LENGTH: MIB // 4,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: LONGEST_STATEMENT,
     sqlite3.SQLITE_LIMIT_VDBE_OP: _MOST_OPCODES,
     sqlite3.SQLITE_LIMIT_COLUMN: 200,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
@@ -94,12 +90,11 @@ ERRORS: Final = (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError, Me
 class Guard:
     """What SQLite asks us: while it compiles, whether a statement may do this; while it runs, whether it is late."""
 
-    __slots__ = ("_allowed", "_deadline", "_slow_calls", "refused", "stopped")
+    __slots__ = ("_allowed", "_deadline", "refused", "stopped")
 
     def __init__(self) -> None:
         self._allowed: frozenset[int] | None = None
         self._deadline = math.inf
-        self._slow_calls = 0
         self.refused = False
         self.stopped = False
 
@@ -107,7 +102,6 @@ class Guard:
         """Allow these of SQLite's actions until the deadline, `None` for all; who calls forbids them afterwards."""
         begun = fork_gate().begin()
         self._allowed, self._deadline, self.refused, self.stopped = actions, deadline, False, False
-        self._slow_calls = 0
         return begun
 
     def forbid(self, begun: Work | None) -> None:
@@ -145,19 +139,20 @@ class Guard:
     def _may_call(self, name: str) -> bool:
         if self._allowed is MIGRATING:
             return name not in _REFUSED_FUNCTIONS or name == "printf"  # SQLite's own, where a table is altered
-        self._slow_calls += name not in _QUICK_FUNCTIONS
-        return name not in _REFUSED_FUNCTIONS and self._slow_calls <= _MOST_SLOW_CALLS
+        return name not in _REFUSED_FUNCTIONS
 
     def _may_reach(self, name: str) -> bool:
         return not name.startswith(_OUT_OF_REACH[self._allowed or READING]) and name not in _REFUSED_TABLES
 
 
-def check_names(sql: str) -> None:
-    """Refuse a statement with a name in it that is ours, or SQLite's own, be it in a text.
+def check_text(sql: str) -> None:
+    """Refuse a statement that is too long to be looked at, or has a name that is ours or SQLite's own, be it in a text.
 
     Raises:
-        BackendError: `BAD_REQUEST`.
+        BackendError: `TOO_LARGE` or `BAD_REQUEST`.
     """
+    if len(sql) > LONGEST_STATEMENT:
+        raise too_large(f"a statement has {LONGEST_STATEMENT} bytes at most")
     found = _NOT_TO_BE_WRITTEN.search(sql)
     if found is not None:
         reason = f"not authorized: no statement has {found.group()!r} in it; give a text that has as a parameter"
@@ -176,8 +171,7 @@ def set_guard(connection: sqlite3.Connection, guard: Guard) -> None:
 
 def refusal(error: Exception, actions: frozenset[int] | None) -> BackendError:
     """Return what a guest is answered for a statement that the authorizer refused."""
-    advice = f"{_ADVICE[actions or WRITING]}, and a statement calls {_MOST_SLOW_CALLS} functions at most"
-    return BackendError(f"{error}: {advice}", code=AnswerCode.BAD_REQUEST)
+    return BackendError(f"{error}: {_ADVICE[actions or WRITING]}", code=AnswerCode.BAD_REQUEST)
 
 
 def as_backend_error(error: Exception) -> BackendError:
@@ -186,6 +180,9 @@ def as_backend_error(error: Exception) -> BackendError:
         return BackendError("the statement is too long", code=AnswerCode.TOO_LARGE)
     without_code = sqlite3.SQLITE_TOOBIG if isinstance(error, sqlite3.DataError) else sqlite3.SQLITE_ERROR
     code: int = getattr(error, "sqlite_errorcode", without_code)
+    if code == sqlite3.SQLITE_TOOBIG:
+        reason = f"{error}: a value holds {LARGEST_VALUE} bytes, and less where a statement computes much"
+        return BackendError(reason, code=AnswerCode.TOO_LARGE)
     if code == sqlite3.SQLITE_BUSY_SNAPSHOT:
         reason = "another invocation has written since this one began to read; do it again"
         return BackendError(reason, code=AnswerCode.CONFLICT)

@@ -21,17 +21,17 @@ from fuseboard.backends._database import bounded_rows, check_statement
 from fuseboard.backends._fork_gate import fork_gate
 from fuseboard.backends._sqlite import (
     ERRORS,
-    LARGEST_VALUE,
     MIGRATING,
     READING,
     WRITING,
     Guard,
     as_backend_error,
-    check_names,
+    check_text,
     is_busy,
     refusal,
     set_guard,
 )
+from fuseboard.backends._sqlite_bounds import LARGEST_VALUE, Bounds, largest_value
 from fuseboard.backends._sqlite_parameters import bound
 from fuseboard.backends._sqlite_watch import watch
 
@@ -51,6 +51,7 @@ class Connection:
     """A connection and its guard.
 
     Attributes:
+        bounds: how much its statements may compute.
         is_sound: whether its file could be read and written so far.
         is_of_another_process: whether it came by a fork: it is left alone.
 
@@ -59,10 +60,20 @@ class Connection:
         largest_of_ours: the most that our own statements' values and rows hold, in bytes.
     """
 
-    __slots__ = ("__weakref__", "_largest_of_ours", "guard", "is_of_another_process", "is_sound", "place", "raw")
+    __slots__ = (
+        "__weakref__",
+        "_largest_of_ours",
+        "bounds",
+        "guard",
+        "is_of_another_process",
+        "is_sound",
+        "place",
+        "raw",
+    )
 
     def __init__(self, place: str, *, largest_of_ours: int = LARGEST_VALUE) -> None:
         self._largest_of_ours = largest_of_ours
+        self.bounds = Bounds()
         self.place = place
         self.guard = Guard()
         self.is_sound = True
@@ -106,8 +117,20 @@ class Connection:
         Raises:
             BackendError: it can't be run, or is late.
         """
-        check_names(sql)
-        self._run(_MARKS[MIGRATING] + sql, {}, MIGRATING, deadline, _to_the_end)
+        check_text(sql)
+        self.bounds.check_words(sql, self.ours)
+        try:
+            self._run(_MARKS[MIGRATING] + sql, {}, MIGRATING, deadline, _to_the_end)
+        finally:
+            self.bounds.forget()
+
+    def check_schema(self) -> None:
+        """See that what migrations have made doesn't take too long to compile, views and triggers.
+
+        Raises:
+            BackendError: it does.
+        """
+        self.bounds.check_schema(self.ours)
 
     def ours(self, sql: str, values: Mapping[str, object] | None = None, deadline: float = math.inf) -> list[Any]:
         """Run a statement of our own, unrestricted, and return its rows.
@@ -187,9 +210,19 @@ class Connection:
     def _run_guests(
         self, call: DbQuery | DbExec, actions: frozenset[int], deadline: float, read: Callable[[sqlite3.Cursor], T]
     ) -> T:
+        check_text(call.sql)
         check_statement(call)
-        check_names(call.sql)
-        return self._run(_MARKS[actions] + call.sql, bound(call.sql, call.parameters), actions, deadline, read)
+        values = bound(call.sql, call.parameters)
+
+        def looked_at() -> int:
+            self.bounds.check_words(call.sql, self.ours)
+            return self._run(f"{_MARKS[actions]}EXPLAIN {call.sql}", values, actions, deadline, largest_value)
+
+        self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self.bounds.largest_value(call.sql, looked_at))
+        try:
+            return self._run(_MARKS[actions] + call.sql, values, actions, deadline, read)
+        finally:
+            self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
 
     def _run(
         self,

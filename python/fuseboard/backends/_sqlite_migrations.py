@@ -7,11 +7,13 @@ Rules:
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from fuseboard._errors import BackendError, BackendTimeout
+from fuseboard.backends._sqlite import LONGEST_STATEMENT
 from fuseboard.backends._sqlite_connection import Connection
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ CREATE TABLE IF NOT EXISTS fuseboard_migrations (
     applied TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
 )
 """
+_PART: Final = re.compile(
+    r"""'(?:[^']|'')*(?:'|\Z)|"(?:[^"]|"")*(?:"|\Z)|`(?:[^`]|``)*(?:`|\Z)|\[[^\]]*(?:\]|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)|;""",
+    re.DOTALL,
+)
+_MOST_PARTS: Final = 1_000
+_LONGEST: Final = LONGEST_STATEMENT
 _APPLIED: Final = "SELECT number, name, checksum FROM fuseboard_migrations ORDER BY number"
 _RECORD: Final = "INSERT INTO fuseboard_migrations (number, name, checksum) VALUES ($1, $2, $3)"
 
@@ -83,6 +91,7 @@ def run(connection: Connection, migrations: Sequence[Migration], deadline: float
     for migration in migrations:
         for statement in statements(migration.sql):
             _run(connection, migration, statement, deadline)
+    connection.check_schema()
 
 
 def _run(connection: Connection, migration: Migration, statement: str, deadline: float) -> None:
@@ -95,13 +104,20 @@ def _run(connection: Connection, migration: Migration, statement: str, deadline:
 
 
 def statements(sql: str) -> Iterator[str]:
-    """Yield the statements of a text, cut where SQLite says that one ends: not in a string, a comment or a trigger."""
-    statement = ""
-    for part in sql.split(";"):
-        statement += part + ";"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-    rest = statement.removesuffix(";")
-    if rest.strip():
-        yield rest
+    """Yield the statements of a text, cut where SQLite says that one ends: not in a string, a comment or a trigger.
+
+    Raises:
+        BackendError: one has too many semicolons: to look for its end takes the square of their number.
+    """
+    start = parts = 0
+    for found in _PART.finditer(sql):
+        if found.group() != ";":
+            continue
+        parts += 1
+        if parts > _MOST_PARTS or found.end() - start > _LONGEST:
+            raise BackendError(f"a statement has {_MOST_PARTS} semicolons and {_LONGEST} characters at most")
+        if sqlite3.complete_statement(sql[start : found.end()]):
+            yield sql[start : found.end()]
+            start, parts = found.end(), 0
+    if sql[start:].strip():
+        yield sql[start:]

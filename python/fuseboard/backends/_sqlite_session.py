@@ -38,12 +38,11 @@ from fuseboard.backends._sqlite_opening import patiently
 
 if TYPE_CHECKING:
     from fuseboard.backends import Answer, HostCall
-    from fuseboard.backends._sqlite_connection import Connection, check_unbroken
+    from fuseboard.backends._sqlite_connection import Connection
     from fuseboard.backends._sqlite_files import File, Files
 
 T = TypeVar("T")
 
-_FIRST_READ: Final = "SELECT total FROM fuseboard_kv_bytes"
 _FIRST_WRITE: Final = "DELETE FROM fuseboard_kv WHERE key IS NULL"
 
 
@@ -114,8 +113,8 @@ class SqliteSession(OwnedSession):
             return self._connection
         connection = self._lent(deadline)
         try:
-            connection.ours("BEGIN")
-            self._patiently(lambda: connection.ours(_FIRST_READ), deadline)
+            connection.ours("BEGIN")  # it reads nothing yet, the next statement does
+            self._patiently(lambda: connection.bounds.look_again(connection.ours), deadline)
         except BaseException:
             self._end_reading()
             raise
@@ -144,6 +143,7 @@ class SqliteSession(OwnedSession):
             connection, first = self._lent(deadline), "BEGIN IMMEDIATE"
         try:
             self._patiently(lambda: connection.ours(first), deadline)
+            connection.bounds.look_again(connection.ours)
         except BaseException:
             if not connection.in_transaction:
                 self._give_back()
