@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -203,6 +204,29 @@ def test_the_operator_reads_and_writes(store: Store) -> None:
         store.rows("blog", "SELECT * FROM nowhere")
     store.rows("blog", "BEGIN")
     assert store.texts() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "sql", ["PRAGMA foreign_keys = OFF", "CREATE TEMP TABLE notes AS SELECT 1", "ATTACH ':memory:' AS other"]
+)
+def test_what_the_operator_sets_is_no_guests(store: Store, sql: str) -> None:
+    """A setting of `rows` ends with it: the next session has a connection on which nothing was changed."""
+    store.rows("blog", "CREATE TABLE child (note REFERENCES notes (id))")
+    store.rows("blog", sql)
+    session = store.open()
+    assert refusal(session, DbExec("INSERT INTO child VALUES (99)")).code == AnswerCode.CONFLICT
+    assert Db(session).rows("SELECT text FROM notes") == []
+    session.rollback()
+    assert store.rows("blog", "SELECT name FROM pragma_database_list WHERE name NOT IN ('main', 'temp')") == []
+
+
+def test_the_operator_copies_a_file(store: Store, tmp_path: Path) -> None:
+    """`VACUUM INTO` makes a copy, with the largest values in it."""
+    store.write(insert("a"), KvSet(b"k" * 1024, b"x" * (1 << 20)))
+    copy = tmp_path / "copy.sqlite"
+    store.rows("blog", f"VACUUM INTO '{copy}'")
+    with closing(sqlite3.connect(copy)) as plain:
+        assert plain.execute("SELECT text, length(value) FROM notes, fuseboard_kv").fetchall() == [("a", 1 << 20)]
 
 
 def test_the_operator_waits_for_writers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard.backends import AnswerCode, DbChanged, DbExec, DbQuery, DbRows
-from fuseboard.backends._database import bounded_rows, check_statement
+from fuseboard.backends._database import WRITING_KINDS, bounded_rows, check_statement, statement_kind
 from fuseboard.backends._fork_gate import fork_gate
 from fuseboard.backends._sqlite import (
     ERRORS,
@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 PAGE_BYTES: Final = 4096
 _STATEMENTS_KEPT: Final = 16
+_MOST_ATTACHED: Final = 10
 _log = logging.getLogger("fuseboard")
 _MARKS: Final = {READING: "/* r */ ", WRITING: "/* w */ ", MIGRATING: "/* m */ "}
 """What a guest's statements begin with, by what they may do."""
@@ -52,7 +53,7 @@ class Connection:
 
     Attributes:
         bounds: how much its statements may compute.
-        is_sound: whether its file could be read and written so far.
+        is_sound: whether its file could be read and written so far, and the operator has changed no setting of it.
         is_of_another_process: whether it came by a fork: it is left alone.
 
     Args:
@@ -151,11 +152,14 @@ class Connection:
         Raises:
             sqlite3.Error: it failed.
         """
+        self.is_sound &= statement_kind(sql) in WRITING_KINDS
         begun = self.guard.allow(None, math.inf)
+        self._set_limits(self._largest_of_ours, _MOST_ATTACHED)
         try:
             with closing(self.raw.execute(sql, values)) as cursor:
                 return _all(cursor)
         finally:
+            self._set_limits(LARGEST_VALUE, 0)
             self.guard.forbid(begun)
 
     def undo(self) -> None:
@@ -184,6 +188,10 @@ class Connection:
         """Close it; what isn't committed is gone."""
         with fork_gate().working():
             self.raw.close()
+
+    def _set_limits(self, length: int, attached: int) -> None:
+        self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, length)
+        self.raw.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, attached)
 
     def _connected(self, place: str) -> sqlite3.Connection:
         raw = None
