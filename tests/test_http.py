@@ -914,9 +914,9 @@ def test_ctrl_c_leaks_nothing(web: Web) -> None:
     with Http(inner=[web.origin], max_connections=1) as http:
         interrupted = 0
         for number in range(60):
-            signal.setitimer(signal.ITIMER_REAL, 0.0003 + number * 0.00005)
             before = signal.signal(signal.SIGALRM, signal.default_int_handler)
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0003 + number * 0.00005)
                 http.session(identity()).answer(request_to(f"{web.origin}/slowly"), soon())
             except KeyboardInterrupt:
                 interrupted += 1
@@ -926,6 +926,20 @@ def test_ctrl_c_leaks_nothing(web: Web) -> None:
             answer = http.session(identity()).answer(request_to(f"{web.origin}/"), soon(5))
             assert answer == HttpResponse(200, (), b"hello")
         assert interrupted > 10
+
+
+def test_an_interrupt_leaves_no_lock_of_a_pool_held(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpcore2's own lock can be interrupted when it is held, and not yet to be released: pools have another."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupted(_: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr("httpcore2._synchronization.ThreadLock.__enter__", interrupted)
+    with Http(inner=[web.origin]) as http:
+        assert http.session(identity()).answer(request_to(f"{web.origin}/"), soon()) == HttpResponse(200, (), b"hello")
 
 
 def test_a_closed_backend_refuses(make_scene: Callable[..., Scene], web: Web) -> None:

@@ -19,7 +19,8 @@ except ImportError as missing:
 import asyncio
 from contextlib import aclosing, closing, suppress
 from importlib import import_module
-from typing import Self
+from threading import RLock
+from typing import Any, Self
 
 import httpcore2
 
@@ -78,7 +79,8 @@ class Http(HttpBase[httpx2.Client]):
 
     def _client(self) -> httpx2.Client:
         network = Network(self._names, self._real)
-        pool = httpcore2.ConnectionPool(network_backend=network, **self._of_connections)
+        pool: Any = httpcore2.ConnectionPool(network_backend=network, **self._of_connections)
+        pool._optional_thread_lock = RLock()  # noqa: SLF001  its own stays locked where Ctrl-C comes as it is entered
         return httpx2.Client(transport=Transport(pool), trust_env=False)
 
     def _close_client(self, client: httpx2.Client) -> None:
