@@ -16,20 +16,26 @@ _HARMLESS: Final = (
     "setval", "statement_timestamp", "timeofday",
 )  # fmt: skip
 _TELLING: Final = (
+    "aclexplode", "aclitemin", "col_description", "current_query", "current_schemas", "format_type", "getpgusername",
+    "makeaclitem", "mxid_age", "obj_description", "oidvectortypes", "regclass", "shobj_description", "version",
     "current_setting", "inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port",
     "pg_stat_get_activity", "schema_to_xml", "table_to_xml", "database_to_xml", "database_to_xmlschema",
     "schema_to_xmlschema", "table_to_xmlschema", "schema_to_xml_and_xmlschema", "table_to_xml_and_xmlschema",
     "database_to_xml_and_xmlschema",
 )  # fmt: skip
-"""Stable functions that tell of what isn't a plugin's."""
+"""Functions that tell of what isn't a plugin's, and change nothing."""
+
+_TELLING_BY_NAME: Final = "reg.*(in|out|recv|send)|to_reg.*|has_.*_privilege|txid_.*"
+"""Names of whatever has a number are text by `regclassout` and its like; nobody has to name the type for that."""
 
 OPEN_FUNCTIONS: Final[LiteralString] = """
     SELECT p.oid::regprocedure::text FROM pg_proc p
     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind IN ('f', 'p')
-      AND (p.provolatile = 'v' AND p.proname <> ALL (%s) OR p.proname = ANY (%s))
+      AND (p.provolatile = 'v' AND p.proname <> ALL (%s) OR p.proname = ANY (%s)
+           OR p.proname ~ ('^(' || %s || ')$'))
       AND has_function_privilege('public', p.oid, 'EXECUTE')
 """
-OPEN_FUNCTIONS_VALUES: Final = (list(_HARMLESS), list(_TELLING))
+OPEN_FUNCTIONS_VALUES: Final = (list(_HARMLESS), list(_TELLING), _TELLING_BY_NAME)
 
 OPEN_LANGUAGES: Final[LiteralString] = """
     SELECT lanname FROM pg_language
