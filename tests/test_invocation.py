@@ -646,6 +646,7 @@ MALFORMED: list[tuple[Suspended, str]] = [
     (Suspended("host_db_query", (b"SELECT 1", DEEP)), "the parameters can't be read"),
     (Suspended("host_db_query", (b"SELECT 1", b"[NaN]")), "the parameters can't be read"),
     (Suspended("host_db_query", (b"SELECT 1", b"[1e999]")), "the parameters can't be read"),
+    (Suspended("host_db_query", (b"SELECT 1", b"[" + b"1," * 1_000 + b"1]")), "the parameters can't be read: .* 1000"),
     (Suspended("host_db_query", (b"SELECT 1", b"[1,[2]]")), r"parameter \$2 must be null, a boolean"),
     (Suspended("host_db_query", (b"SELECT 1", b'[{"a":1}]')), r"parameter \$1 must be"),
     (Suspended("host_db_exec", (b"SELECT 1", b"[9223372036854775808]")), r"parameter \$1 doesn't fit 64 bits"),

@@ -250,6 +250,10 @@ class HttpRequest(_Call, frozen=True):
         return HttpRequest(method, url, headers, body)
 
 
+_Parameters = Annotated[tuple[Any, ...], msgspec.Meta(max_length=1_000)]
+"""More than any statement needs, and few enough to be read without being noticed on an event loop."""
+
+
 class _DbCall(_Call, frozen=True):
     kind: ClassVar[BackendKind] = "db"
     limit: ClassVar[str | None] = Limit.DB_QUERIES
@@ -259,14 +263,14 @@ class _DbCall(_Call, frozen=True):
 
     @classmethod
     def parse(cls, parts: tuple[bytes, ...], number: int) -> Self:  # noqa: ARG003  one signature in the table
-        """Read the SQL text and the JSON array of `$1...` parameters; no bytes are no parameters.
+        """Read the SQL text and the JSON array of `$1...` parameters, at most 1,000; no bytes are none.
 
         Bytes are written `{"base64": "..."}`.
         """
         sql = _text(parts[0], "the SQL")
         if not sql.strip():
             raise BadRequestError("the SQL is empty")
-        parameters = _decoded(parts[1] or b"[]", tuple[Any, ...], "the parameters")
+        parameters = _decoded(parts[1] or b"[]", _Parameters, "the parameters")
         return cls(sql, tuple(_parameter(place, value) for place, value in enumerate(parameters, 1)))
 
 
