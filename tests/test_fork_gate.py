@@ -122,13 +122,27 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = ForkGate()
     with gate.working():
         began = time.monotonic()
-        gate.before_fork()
-        thread, works = begun(lambda: work_in(gate))
+        forking, forks = begun(gate.before_fork)
+        assert forks.wait(10)
+        working, works = begun(lambda: work_in(gate))
         assert works.wait(10)
         assert 0.2 <= time.monotonic() - began < 5
-        thread.join()
+        forking.join()
+        working.join()
     gate.after_fork_in_parent()
     work_in(gate)
+
+
+@pytest.mark.usefixtures("_patient")
+def test_nobody_waits_for_themselves() -> None:
+    """A thread that forks inside of its own work goes on; what wasn't begun can be ended."""
+    gate = ForkGate()
+    with gate.working():
+        gate.before_fork()
+        gate.after_fork_in_parent()
+    gate.end(object())
+    gate.before_fork()
+    gate.after_fork_in_parent()
 
 
 def test_a_child_begins_with_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

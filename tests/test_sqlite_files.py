@@ -19,6 +19,7 @@ import pytest
 from db_contract import ENDLESS, Db, soon
 from fuseboard._errors import BackendError, BackendTimeout, UsageError
 from fuseboard.backends import AnswerCode, DbExec, DbQuery, KvGet, KvSet
+from fuseboard.backends._sqlite import Guard
 from fuseboard.backends._sqlite_files import file_name
 from fuseboard.backends.db import Sqlite
 from test_sqlite import Store, get, handles, insert, refusal
@@ -159,6 +160,39 @@ def test_a_session_that_is_given_up_stops_waiting(tmp_path: Path) -> None:
         holder.rollback()
         other.rollback()
         assert store.texts() == []
+
+
+def test_a_statement_that_begins_after_it_was_given_up_does_not_run(store: Store) -> None:
+    """Where a rollback comes just before a statement, that ends at once; the next session isn't concerned."""
+    session = store.open()
+    session.answer(DbQuery("SELECT 1"), soon())
+    connection = session._connection
+    assert connection is not None
+    connection.give_up()  # as `rollback` does, before it waits for the call
+    began = time.monotonic()
+    assert isinstance(refusal(session, DbQuery(ENDLESS), soon(60)), BackendTimeout)
+    assert time.monotonic() - began < 5
+    session.rollback()
+    session = store.open()
+    assert Db(session).rows("SELECT 1") == [(1,)]
+    assert session._connection is connection
+    session.rollback()
+
+
+def test_ctrl_c_while_a_function_is_looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite takes an exception of the authorizer's for a no; where that was Ctrl-C, it goes on as such."""
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    session = store.open()
+    session.answer(DbQuery("SELECT 1"), soon())
+    with monkeypatch.context() as patch:
+        patch.setattr(Guard, "_may_call", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.answer(DbQuery("SELECT length('x')"), soon())
+    assert Db(session).rows("SELECT length('x')") == [(1,)]
+    session.rollback()
 
 
 def test_closing_ends_what_is_left(store: Store, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ Rules:
 * A fork waits for what runs, and what would begin waits for the fork.
 * Nobody waits for long: an application whose own fork handlers wait for a thread that waits here must not hang. After
   `PATIENCE_SECONDS` it goes on, as it would without this.
-* Whoever works may begin more work inside of it: only the outermost waits for a fork.
+* Whoever works may begin more work inside of it: only the outermost waits for a fork. A fork doesn't wait for itself.
+* Whoever begins says with what, and ends the same: so Ctrl-C between beginning and noting that leaves nothing begun.
 * What a child must not inherit is closed before the fork, when nobody works any more.
 """
 
@@ -14,15 +15,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Condition, local
+from threading import Condition, get_ident
 from typing import Final, Protocol
 from weakref import WeakSet
 
 PATIENCE_SECONDS: Final = 1.0
-
-
-Work = tuple[Condition, dict[str, bool]]
-"""What was begun: how to tell that it has ended, and what its thread does."""
 
 
 class Watched(Protocol):
@@ -41,8 +38,7 @@ class ForkGate:
     def __init__(self) -> None:
         self._changed = Condition()
         self._forks = 0
-        self._working = 0
-        self._mine = local()
+        self._working: dict[object, int] = {}
         self._watched: WeakSet[Watched] = WeakSet()
 
     def watch(self, watched: Watched) -> None:
@@ -52,32 +48,25 @@ class ForkGate:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Do what a fork must not cut in two."""
-        begun = self.begin()
+        work = object()
         try:
+            self.begin(work)
             yield
         finally:
-            self.end(begun)
+            self.end(work)
 
-    def begin(self) -> Work | None:
-        """Begin what a fork must not cut in two; `None` inside of what has begun already."""
-        gate, mine = self._changed, self._mine.__dict__
-        if mine.get("works"):
-            return None
-        with gate:
-            gate.wait_for(self._is_open, PATIENCE_SECONDS)
-            self._working += 1
-        mine["works"] = True
-        return gate, mine
+    def begin(self, work: object) -> None:
+        """Begin what a fork must not cut in two."""
+        with self._changed:
+            if get_ident() not in self._working.values():
+                self._changed.wait_for(self._is_open, PATIENCE_SECONDS)
+            self._working[work] = get_ident()
 
-    def end(self, begun: Work | None) -> None:
-        """End what has begun."""
-        if begun is None:
-            return
-        gate, mine = begun
-        mine["works"] = False
-        with gate:
-            self._working = max(0, self._working - 1)  # a child that was forked from inside begins with none
-            gate.notify_all()
+    def end(self, work: object) -> None:
+        """End what has begun, if it has; in a child that was forked from inside it hasn't."""
+        with self._changed:
+            if self._working.pop(work, None) is not None and self._forks:
+                self._changed.notify_all()
 
     def _is_open(self) -> bool:
         return not self._forks
@@ -86,7 +75,7 @@ class ForkGate:
         """Wait until nobody works, and keep it so."""
         with self._changed:
             self._forks += 1
-            self._changed.wait_for(lambda: not self._working, PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: {get_ident()}.issuperset(self._working.values()), PATIENCE_SECONDS)
         for watched in tuple(self._watched):
             watched.before_fork()
 
@@ -99,8 +88,8 @@ class ForkGate:
     def after_fork_in_child(self) -> None:
         """Begin anew: nobody who worked or waited is here."""
         self._changed = Condition()
-        self._mine = local()
-        self._forks = self._working = 0
+        self._forks = 0
+        self._working = {}
         for watched in tuple(self._watched):
             watched.after_fork_in_child()
 

@@ -22,7 +22,7 @@ from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
 from fuseboard.backends._database import too_large
-from fuseboard.backends._fork_gate import Work, fork_gate
+from fuseboard.backends._fork_gate import fork_gate
 from fuseboard.backends._sqlite_bounds import LARGEST_VALUE
 from fuseboard.backends._sqlite_functions import replace_functions
 
@@ -52,6 +52,9 @@ _OUT_OF_REACH: Final = {
     WRITING: (INNER_PREFIX, "sqlite_", "pragma_"),
     MIGRATING: (INNER_PREFIX, "pragma_"),  # SQLite writes tables of its own for them, which it lets nobody else write
 }
+_NO_TO_A_FUNCTION: Final = "not authorized to use function"
+"""What SQLite says where the authorizer refused a function; the code is that of any mistake."""
+
 _ADVICE: Final = {
     READING: "a query only reads; use exec to write",
     WRITING: "guests change rows of their tables, no more",
@@ -98,16 +101,15 @@ class Guard:
         self.refused = False
         self.stopped = False
 
-    def allow(self, actions: frozenset[int] | None, deadline: float) -> Work | None:
+    def allow(self, work: object, actions: frozenset[int] | None, deadline: float) -> None:
         """Allow these of SQLite's actions until the deadline, `None` for all; who calls forbids them afterwards."""
-        begun = fork_gate().begin()
+        fork_gate().begin(work)
         self._allowed, self._deadline, self.refused, self.stopped = actions, deadline, False, False
-        return begun
 
-    def forbid(self, begun: Work | None) -> None:
+    def forbid(self, work: object) -> None:
         """Allow nothing any more."""
         self._allowed, self._deadline = frozenset(), -math.inf
-        fork_gate().end(begun)
+        fork_gate().end(work)
 
     def authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
         """Answer SQLite's question; `first` is mostly a table's name, `second` a function's, or a table's too."""
@@ -128,8 +130,10 @@ class Guard:
     def missed_interrupt(self, error: Exception) -> bool:
         """Return whether Ctrl-C came while SQLite was asking: it takes the exception for a no, and drops it."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        said_no = self.stopped if code == sqlite3.SQLITE_INTERRUPT else self.refused
-        return code in {sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_AUTH} and not said_no
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return not self.stopped
+        is_no = code == sqlite3.SQLITE_AUTH or str(error).startswith(_NO_TO_A_FUNCTION)
+        return is_no and not self.refused
 
     def _may_name(self, action: int, first: str | None, second: str | None) -> bool:
         if action == sqlite3.SQLITE_FUNCTION:

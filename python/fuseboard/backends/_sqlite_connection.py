@@ -54,6 +54,7 @@ class Connection:
     Attributes:
         bounds: how much its statements may compute.
         is_sound: whether its file could be read and written so far, and the operator has changed no setting of it.
+        is_given_up: whether its session is being rolled back: it runs nothing more until that is done.
         is_of_another_process: whether it came by a fork: it is left alone.
 
     Args:
@@ -66,6 +67,7 @@ class Connection:
         "_largest_of_ours",
         "bounds",
         "guard",
+        "is_given_up",
         "is_of_another_process",
         "is_sound",
         "place",
@@ -79,6 +81,7 @@ class Connection:
         self.guard = Guard()
         self.is_sound = True
         self.is_of_another_process = False
+        self.is_given_up = False
         with fork_gate().working():
             self.raw = self._connected(place)
 
@@ -153,14 +156,15 @@ class Connection:
             sqlite3.Error: it failed.
         """
         self.is_sound &= statement_kind(sql) in WRITING_KINDS
-        begun = self.guard.allow(None, math.inf)
-        self._set_limits(self._largest_of_ours, _MOST_ATTACHED)
+        work = object()
         try:
+            self.guard.allow(work, None, math.inf)
+            self._set_limits(self._largest_of_ours, _MOST_ATTACHED)
             with closing(self.raw.execute(sql, values)) as cursor:
                 return _all(cursor)
         finally:
             self._set_limits(LARGEST_VALUE, 0)
-            self.guard.forbid(begun)
+            self.guard.forbid(work)
 
     def undo(self) -> None:
         """Roll back what isn't committed."""
@@ -178,6 +182,11 @@ class Connection:
         """Have what runs end at once, from whichever thread."""
         self.guard.stop()
         self.raw.interrupt()
+
+    def give_up(self) -> None:
+        """Have what runs end at once, and run nothing that would begin; from whichever thread."""
+        self.is_given_up = True
+        self.stop()
 
     def keep_for_ever(self) -> None:
         """Never close it, not even at the end of the process: it is another's."""
@@ -209,11 +218,12 @@ class Connection:
         return raw
 
     def _undo(self) -> None:
-        begun = self.guard.allow(None, math.inf)
+        work = object()
         try:
+            self.guard.allow(work, None, math.inf)
             self.raw.execute("ROLLBACK")
         finally:
-            self.guard.forbid(begun)
+            self.guard.forbid(work)
 
     def _run_guests(
         self, call: DbQuery | DbExec, actions: frozenset[int], deadline: float, read: Callable[[sqlite3.Cursor], T]
@@ -240,9 +250,11 @@ class Connection:
         deadline: float,
         read: Callable[[sqlite3.Cursor], T],
     ) -> T:
-        cursor = None
-        begun = self.guard.allow(actions, deadline)
+        cursor, work = None, object()
         try:
+            self.guard.allow(work, actions, deadline)
+            if self.is_given_up:
+                raise BackendTimeout("nobody waits for the answer any more")
             if deadline < math.inf:
                 watch().begin(self, deadline)
             cursor = self.raw.execute(sql, values)
@@ -252,11 +264,11 @@ class Connection:
                 raise
             raise self._answer(error, actions) from error
         finally:
+            self.guard.forbid(work)
             if deadline < math.inf:
                 watch().end(self)
             if cursor is not None:
                 cursor.close()
-            self.guard.forbid(begun)
 
     def _answer(self, error: Exception, actions: frozenset[int] | None) -> BaseException:
         """Return what is raised for an error; what is nobody's fault here, the operator is told."""

@@ -187,7 +187,7 @@ class SqliteSession(OwnedSession):
         self._files.look_again()
         with self._holding:  # what was given back, another session may be using
             if self._connection is not None and not self._connection.is_of_another_process:
-                self._connection.stop()
+                self._connection.give_up()
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────
 
@@ -196,10 +196,13 @@ class SqliteSession(OwnedSession):
         connection = self._files.lend(self, self._file, deadline, self._gives_up)
         with self._holding:
             self._connection = connection
+            connection.is_given_up = self._has_ended
         return connection
 
     def _give_back(self) -> None:
         with self._holding:
+            if self._connection is not None:
+                self._connection.is_given_up = False
             self._connection = None
         self._files.take_back(self)
 

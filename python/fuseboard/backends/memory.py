@@ -246,7 +246,7 @@ class _DbSession(OwnedSession):
     def _stop(self) -> None:
         super()._stop()
         if self._lock.is_held_by(self):
-            self._connection.guard.stop()
+            self._connection.give_up()
 
     def _begin(self, deadline: float) -> None:
         if self._lock.is_held_by(self):
@@ -263,6 +263,7 @@ class _DbSession(OwnedSession):
     def _forget(self) -> None:
         if self._lock.is_held_by(self):
             self._connection.undo()
+            self._connection.is_given_up = False
 
 
 # ── KV ───────────────────────────────────────────────────────────────────────────────────────────
