@@ -17,9 +17,8 @@ from fuseboard._arguments import check_whole
 from fuseboard._errors import BackendError
 from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
+from fuseboard.backends._database import too_large
 
-LOCKED: Final = "another invocation of this plugin was writing until the deadline"
-ENDED: Final = "this session has ended"
 MAX_KEY_BYTES: Final = 1024
 MAX_VALUE_BYTES: Final = MIB
 MAX_KV_BYTES: Final = 64 * MIB
@@ -70,11 +69,6 @@ class KvCaps:
     def full(self) -> BackendError:
         """Return the error for a namespace that would outgrow its cap."""
         return too_large(f"all keys and values together would be larger than {self.max_kv_bytes} bytes")
-
-
-def too_large(reason: str) -> BackendError:
-    """Return the error for what is over a cap."""
-    return BackendError(reason, code=AnswerCode.TOO_LARGE)
 
 
 def incremented(value: bytes | None, by: int) -> int:

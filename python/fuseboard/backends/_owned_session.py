@@ -10,13 +10,16 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from threading import TIMEOUT_MAX, Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fuseboard._errors import BackendError, BackendTimeout
 
 if TYPE_CHECKING:
     from fuseboard.backends import Answer, HostCall
     from fuseboard.backends._locks import OwnedLock
+
+LOCKED: Final = "another invocation of this plugin was writing until the deadline"
+ENDED: Final = "this session has ended"
 
 
 class OwnedSession(ABC):
@@ -54,11 +57,11 @@ class OwnedSession(ABC):
 
     def _check_open(self) -> None:
         if self._has_ended:
-            raise BackendError("this session has ended")
+            raise BackendError(ENDED)
 
     def _take_lock(self, deadline: float) -> None:
         if not self._lock.take(self, seconds_until(deadline), lambda: self._has_ended):
-            raise BackendTimeout("another invocation of this plugin was writing until the deadline")
+            raise BackendTimeout(LOCKED)
 
     def _end(self) -> None:
         self._has_ended = True

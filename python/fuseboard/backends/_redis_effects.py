@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from fuseboard._errors import BackendError, BackendTimeout
-from fuseboard.backends._kv import LOCKED
+from fuseboard.backends._owned_session import LOCKED
 from fuseboard.backends._redis_names import Names, Script
 
 ENVELOPE_BYTES: Final = 64 << 10

@@ -31,7 +31,8 @@ from fuseboard.backends import (
     KvSet,
     KvValue,
 )
-from fuseboard.backends._kv import KvCaps, Written, incremented, too_large, weight
+from fuseboard.backends._database import too_large
+from fuseboard.backends._kv import KvCaps, Written, incremented, weight
 from fuseboard.backends._redis_effects import (
     ENVELOPE_BYTES,
     Flow,

@@ -25,7 +25,8 @@ from redis.connection import parse_url
 from fuseboard._arguments import check_kind, check_whole
 from fuseboard._errors import BackendError, BackendTimeout, UsageError
 from fuseboard._text import printable
-from fuseboard.backends._kv import KvCaps, too_large
+from fuseboard.backends._database import too_large
+from fuseboard.backends._kv import KvCaps
 from fuseboard.backends._redis_effects import Space, StoreFailure
 from fuseboard.backends._redis_names import Names, check_prefix
 

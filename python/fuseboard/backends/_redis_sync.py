@@ -13,8 +13,9 @@ from typing import Any, Self, TypeVar
 
 from fuseboard._errors import BackendError
 from fuseboard.backends import Answer, HostCall, Identity
-from fuseboard.backends._kv import ENDED, MAX_KEY_BYTES, MAX_KV_BYTES, MAX_VALUE_BYTES, KvCaps
+from fuseboard.backends._kv import MAX_KEY_BYTES, MAX_KV_BYTES, MAX_VALUE_BYTES, KvCaps
 from fuseboard.backends._locks import OwnedLock
+from fuseboard.backends._owned_session import ENDED
 from fuseboard.backends._redis_effects import Effect, Flow, Pause, Send, Space, StoreFailure, Turn, late
 from fuseboard.backends._redis_flow import ROLLBACK_SECONDS, Invocation
 from fuseboard.backends._redis_operator import OPERATOR_SECONDS, clear, items
