@@ -31,7 +31,10 @@ from conftest import guest, manifest
 from drivers import awaited
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard.backends import AnswerCode, KvGet, KvIncrement, KvSet
-from fuseboard.backends._redis_flow import MOST_WRITTEN
+from fuseboard.backends._kv import KvCaps
+from fuseboard.backends._redis_effects import Space
+from fuseboard.backends._redis_flow import MOST_WRITTEN, Invocation
+from fuseboard.backends._redis_names import Names
 from fuseboard.backends.kv import AsyncRedisKv, RedisKv
 from kv_contract import Kv, identity, settled, soon
 from redis_rubbish import FAILING, SLOW, in_turn, rubbish, says
@@ -148,7 +151,7 @@ def test_a_reply_to_nobody_is_not_the_next_ones(make_kv: MakeKv) -> None:
 VERDICTS: Final = {
     "held": b"*3\r\n$4\r\nheld\r\n$1\r\n5\r\n:-1\r\n",
     "fits": b"*2\r\n$4\r\nfits\r\n:0\r\n",
-    "free": b"*1\r\n$4\r\nfree\r\n",
+    "free": b"*2\r\n$4\r\nfree\r\n:1\r\n",
 }
 
 
@@ -518,6 +521,21 @@ def test_a_large_commit_is_not_put_together_on_the_event_loop(
     kv.close()
     (loops,) = threads[False]
     assert loops not in threads[True]
+
+
+@pytest.mark.parametrize("was_held", [0, 1])
+def test_a_lock_that_may_yet_be_taken_is_given_back_twice(was_held: int) -> None:
+    """Redis may read a question for the lock, broken off, after what gives it back; so that is sent once more."""
+    invocation = Invocation(Space(Names.of("p:", "blog", None), queue=None), KvCaps())
+    asking = invocation.answer(KvIncrement(b"n", 1), soon())
+    next(asking)
+    asking.close()
+    giving_back, answers = invocation.free(), iter((was_held, 1))
+    next(giving_back)
+    with contextlib.suppress(StopIteration):
+        while True:
+            giving_back.send([b"free", next(answers)])
+    assert list(answers) == [1] * was_held
 
 
 def test_a_rollback_from_another_thread_ends_a_wait(redis_server: Server) -> None:

@@ -113,7 +113,7 @@ _VERDICTS: Final[dict[bytes, Callable[[list[Any]], bool]]] = {
     b"done": lambda rest: len(rest) == 1 and isinstance(rest[0], int),
     b"lost": lambda rest: not rest,
     b"full": lambda rest: not rest,
-    b"free": lambda rest: not rest,
+    b"free": lambda rest: len(rest) == 1 and isinstance(rest[0], int),
 }
 
 

@@ -129,10 +129,19 @@ class Invocation:
         yield from self.free()
 
     def free(self) -> Flow[None]:
-        """Give the lock back, where it may be held; a server that was silent until the deadline isn't asked again."""
+        """Give the lock back, where it may be held; a server that was silent until the deadline isn't asked again.
+
+        A question that was broken off may be read after this one, which comes on another connection: what wasn't there
+        the first time may be there the second. Redis answers only after it has done all that had come before.
+        """
         if self._may_hold and not self._met_silence:
-            yield from run(FREE, (self._space.names.lock,), (self._token,), {b"free"})
+            _, was_held = yield from self._run_free()
+            if not was_held and not self._has_counted:
+                yield from self._run_free()
             self._may_hold = False
+
+    def _run_free(self) -> Flow[Any]:
+        return run(FREE, (self._space.names.lock,), (self._token,), {b"free"})
 
     @contextmanager
     def _noting_silence(self, deadline: float) -> Iterator[None]:

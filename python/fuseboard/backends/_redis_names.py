@@ -82,10 +82,10 @@ return {'held', value, left}
 
 FREE: Final = Script("""
 -- KEYS: lock. ARGV: token
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-return {'free'}
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'free', 0} end
+return {'free', redis.call('DEL', KEYS[1])}
 """)
-"""Give the lock back where it is one's own."""
+"""Give the lock back where it is one's own, and tell whether it was."""
 
 COMMIT: Final = Script("""
 -- KEYS: lock, total, sizes, expiries, then a value for each write.
