@@ -217,7 +217,7 @@ def test_what_cannot_be_done(tmp_path: Path, made: Database, monkeypatch: pytest
         (["provision", fine, "--dsn", "very-secret"], "the DSN can't be read"),
         (["provision", fine, "--dsn", "host=127.0.0.1 port=1 password=very-secret user=u"], "refused"),
         (["provision", fine, "--dsn", f"{made.conninfo} user=weak password=weak-secret"], "done by a superuser"),
-        (["provision", fine, "--dsn", other.dsn], "has tables of others, such as accounts"),
+        (["provision", fine, "--dsn", other.dsn], "has tables of others, such as public.accounts"),
         (["provision", fine, "--secret-file", tmp_path / "none"], "can't be read"),
     ]
     for arguments, problem in wrong:
@@ -231,3 +231,11 @@ def test_what_cannot_be_done(tmp_path: Path, made: Database, monkeypatch: pytest
     assert "secret has 5 bytes" in fuseboard("provision", fine).stderr
     monkeypatch.delenv(DSN_VARIABLE)
     assert fuseboard("status").exit_code == 2
+
+
+def test_other_encodings_are_refused(tmp_path: Path, made: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database whose texts may be no UTF-8 isn't provisioned, and the command says why."""
+    made.rows("CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0")
+    monkeypatch.setenv(DSN_VARIABLE, made.dsn.replace("dbname=commands", "dbname=ascii"))
+    result = fuseboard("provision", plugin(tmp_path, "any", NOTES))
+    assert (result.exit_code != 0, "is encoded in SQL_ASCII: plugins need UTF8" in result.stderr) == (True, True)

@@ -108,6 +108,18 @@ WAYS: Final[dict[str, Way]] = {
     "what the server is": Way("SELECT version()"),
     "how busy the server is": Way("SELECT txid_current()"),
     "definitions by number": Way("SELECT pg_get_indexdef(n::oid) FROM generate_series(1, 20000) n", by_rights=False),
+    "names of tables by format_type": Way("SELECT format_type(n::oid, NULL) FROM generate_series(1, 20000) n"),
+    "names of tables by oidvectortypes": Way("SELECT oidvectortypes('1 2'::oidvector)"),
+    "names of tables by regclassout": Way("SELECT textin(regclassout(n::oid)) FROM generate_series(1, 20000) n"),
+    "names of roles by regroleout": Way("SELECT regroleout(n::oid)::text FROM generate_series(1, 20000) n"),
+    "names of tables by to_regclass": Way("SELECT coalesce(to_regclass('nothing'), {number})::text"),
+    "names of roles in an array": Way("SELECT (ARRAY[to_regrole('nobody')] || 10::oid)::text"),
+    "names of roles by acldefault": Way("SELECT acldefault('r', n::oid)::text FROM generate_series(1, 20000) n"),
+    "names of roles by makeaclitem": Way("SELECT makeaclitem(10, 10, 'SELECT', false)::text"),
+    "names of columns by record_in": Way("SELECT row_to_json(record_in('(1,)', {type}, -1))"),
+    "whether a role is there": Way("SELECT to_regrole('{shop}')::text"),
+    "whether a schema is there": Way("SELECT has_schema_privilege('{shop}', 'USAGE')"),
+    "columns by has_column_privilege": Way("SELECT has_column_privilege({number}::oid, 'id', 'SELECT')"),
     "a name's owner by number": Way("SELECT pg_get_userbyid(10)", by_rights=False),
     "a catalog in escapes": Way('SELECT relname FROM U&"\\0070g_class"'),
     # files, programs, large objects
@@ -180,6 +192,9 @@ HOSTILE: Final = {
     "rights for all": "GRANT SELECT ON notes TO PUBLIC",
     "rights for another": "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {shop}",
     "its schema": "ALTER SCHEMA {blog} RENAME TO mine",
+    "names by to_regclass": "CREATE TABLE t AS SELECT to_regclass('notes') AS a",
+    "a record too many": "INSERT INTO fuseboard_migrations VALUES (7, 'x', 'x')",
+    "a view of its records": 'CREATE VIEW seen AS SELECT * FROM "fuseboard_migrations"',
     "its records": "DELETE FROM fuseboard_migrations",
     "its records' table": "DROP TABLE fuseboard_migrations",
 }  # fmt: skip
@@ -187,17 +202,24 @@ HOSTILE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Two plugins, one of them in a scope too, and what a superuser keeps beside them."""
+    """Two plugins, one of them in a scope too, and what a superuser keeps beside them.
+
+    Attributes:
+        database: where they are.
+        engine: what serves their calls.
+        numbers: PostgreSQL's own for `shop`'s table of notes, and for the type of its rows.
+    """
 
     database: Database
     engine: Engine
+    numbers: tuple[int, int]
 
     def filled(self, text: str) -> str:
         """Return a way's SQL with the schemas' names."""
         names = {"blog": ("blog", None), "site": ("blog", "site-1"), "shop": ("shop", None)}
         for name, (plugin, scope) in names.items():
             text = text.replace(f"{{{name}}}", self.database.namespace(plugin, scope).role)
-        return text
+        return text.replace("{number}", str(self.numbers[0])).replace("{type}", str(self.numbers[1]))
 
     def taken_by(self, connection: psycopg.Connection, text: str) -> None:
         """Run a way on a bare connection, and undo it."""
@@ -221,7 +243,8 @@ def site(postgres_server: Server) -> Iterator[Site]:
         made.rows(f"INSERT INTO {made.namespace(plugin, scope).role}.notes VALUES (1, 'secret of {plugin} {scope}')")
     with Postgres(made.conninfo, secret=SECRET) as backend:
         backend.prepare("blog", migrations(TABLES))
-        yield Site(made, Engine("postgres", backend))
+        numbers = "SELECT oid::int, reltype::int FROM pg_class WHERE oid = %s::regclass"
+        yield Site(made, Engine("postgres", backend), made.rows(numbers, f"{made.namespace('shop').role}.notes")[0])
 
 
 @pytest.mark.parametrize("text", [*(way.sql for way in WAYS.values()), *HOSTILE.values()], ids=[*WAYS, *HOSTILE])
@@ -259,6 +282,17 @@ def test_migrations_reach_no_further(site: Site, text: str) -> None:
         site.database.provision("blog", TABLES, "CREATE TABLE first (a int);" + site.filled(text))
     assert site.database.rows("SELECT count(*) FROM pg_class") == before
     assert site.database.provision("blog", TABLES) == []
+
+
+@pytest.mark.parametrize("call", ["nextval({number}::oid)", "nextval('{number}')", "setval({number}::oid, 1)"])
+def test_errors_do_not_tell_names_by_number(site: Site, call: str) -> None:
+    """Whoever guesses the number of another's table learns no name by the error; the server would tell it."""
+    with psycopg.connect(site.database.dsn) as superuser, pytest.raises(psycopg.Error, match="notes"):
+        site.taken_by(superuser, f"SELECT {call}")
+    with site.engine.session() as db:
+        error = db.refusal(DbExec(site.filled(f"SELECT {call}")))
+        assert error.code in REFUSED
+        assert "notes" not in error.reason
 
 
 def test_owners_have_no_way_back(site: Site) -> None:

@@ -116,8 +116,9 @@ class Provisioning:
                 self._close(functions, languages, schemas)
 
     def _close(self, functions: list[Any], languages: list[Any], schemas: list[Any]) -> None:
-        for name in functions:
-            self._run(sql.SQL("REVOKE EXECUTE ON ROUTINE {} FROM PUBLIC").format(_trusted(name[0])))
+        if functions:
+            names = sql.SQL(", ").join(_trusted(name[0]) for name in functions)
+            self._run(sql.SQL("REVOKE EXECUTE ON ROUTINE {} FROM PUBLIC").format(names))
         for name in languages:
             self._run(sql.SQL("REVOKE USAGE ON LANGUAGE {} FROM PUBLIC").format(sql.Identifier(name[0])))
         for name in schemas:
@@ -236,6 +237,10 @@ def provisioning(dsn: str, secret: str | bytes | None, *, dry_run: bool = False)
         with closing(psycopg.connect(dsn, autocommit=True, application_name="fuseboard db")) as admin:
             if admin.info.parameter_status("is_superuser") != "on":
                 raise ProvisionError("this is done by a superuser: only one can close PostgreSQL's own functions")
+            encoding = admin.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise ProvisionError(f"database {admin.info.dbname!r} is encoded in {encoding}: plugins need UTF8")
+            admin.execute("SET search_path = pg_catalog, pg_temp")
             admin.execute("SET lock_timeout = '60s'")
             admin.execute("SELECT pg_advisory_lock(%s)", (_ONE_AT_A_TIME,))
             yield Provisioning(admin, kept, dry_run=dry_run)

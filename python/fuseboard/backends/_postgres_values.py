@@ -118,6 +118,7 @@ _CODES: Final[dict[str, AnswerCode]] = {
     "40": AnswerCode.CONFLICT,
     "42": AnswerCode.BAD_REQUEST,
     "42501": AnswerCode.DENIED,
+    "42809": AnswerCode.BAD_REQUEST,
     "44": AnswerCode.CONFLICT,
     "53400": AnswerCode.TOO_LARGE,
     "54": AnswerCode.TOO_LARGE,
@@ -130,10 +131,16 @@ _CODES: Final[dict[str, AnswerCode]] = {
 """By SQLSTATE, or by its class; all others are the server's own trouble."""
 
 
+_UNTOLD: Final = {"42501": "permission denied", "42809": "that isn't of the kind that is wanted here"}
+"""Said instead of what the server says: it names what a guest has guessed the number of (`nextval('16434')`)."""
+
+
 def as_backend_error(state: str, message: str) -> BackendError:
     """Return what a guest is answered for an error of the server's."""
     if state == CANCELED:
         return BackendTimeout("the statement was still running at the deadline")
+    if state in _UNTOLD:
+        return BackendError(_UNTOLD[state], code=_CODES[state])
     code = _CODES.get(state, _CODES.get(state[:2], AnswerCode.BACKEND_FAILED))
     if code == AnswerCode.BACKEND_FAILED:
         return BackendError("the database failed")
