@@ -212,9 +212,48 @@ def test_hosts_have_names(made: Database, kind: str, name: str) -> None:
         if name == "localhost":
             assert session.rows("SELECT 1") == [(1,)]
         else:
-            assert session.refusal(DbQuery("SELECT 1")).code == AnswerCode.BACKEND_FAILED
+            error = session.refusal(DbQuery("SELECT 1"))
+            assert (error.code, error.reason) == (AnswerCode.BACKEND_FAILED, "the database can't be reached")
         session.rollback()
         assert is_at_rest(backend)
+
+
+@pytest.mark.parametrize("says", ["conninfo", "environment"])
+def test_all_addresses_of_a_host_are_tried(
+    made: Database, kind: str, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    """Where nobody listens on the first, the next serves; it is we who look up, wherever libpq has the name from."""
+    asked = []
+
+    def found(host: bytes, *_: object, **__: object) -> list[Any]:
+        asked.append(host)
+        return [(0, 0, 0, "", (address, 0)) for address in ("::1", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    conninfo = made.conninfo.replace("127.0.0.1", "db.test")
+    if says == "environment":
+        monkeypatch.setenv("PGHOST", "db.test")
+        conninfo = conninfo.removeprefix("host=db.test")
+    with backend_of(kind, conninfo) as backend:
+        assert Engine("postgres", backend).read("SELECT 1") == [(1,)]
+    assert asked == [b"db.test"]
+
+
+def test_look_ups_that_hang_pile_up_no_threads(made: Database, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a look-up takes forever, calls end with their deadlines, and one thread waits for all of them."""
+    ends = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ends.wait(30) and [])
+    before = len(list(Path("/proc/self/task").iterdir()))
+    with backend_of(kind, made.conninfo.replace("127.0.0.1", "db.test")) as backend:
+        engine = Engine("postgres", backend)
+        try:
+            for _ in range(10):
+                with engine.session() as db, pytest.raises(BackendTimeout):
+                    db.query("SELECT 1", deadline=soon(0.02))
+            assert len(list(Path("/proc/self/task").iterdir())) <= before + 1
+            assert is_at_rest(backend)
+        finally:
+            ends.set()
 
 
 # ── a server that stops, and comes back ──────────────────────────────────────────────────────────

@@ -17,11 +17,13 @@ from typing import Any, Final, Generic, Self, TypeVar
 from weakref import WeakSet
 
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
 from fuseboard._arguments import check_whole
 from fuseboard._errors import BackendError, UsageError
 from fuseboard.backends import Identity, Migration
+from fuseboard.backends._http_names import Names, system_addresses
 from fuseboard.backends._postgres_cancel import cancelling
 from fuseboard.backends._postgres_connection import Command, Connection, LostError
 from fuseboard.backends._postgres_login import connected
@@ -39,6 +41,7 @@ Applied = tuple[tuple[int, str], ...]
 _PREPARE_SECONDS: Final = 10.0
 _MOST_CONNECTIONS: Final = 10_000
 _MOST_IDLE_SECONDS: Final = 86_400
+_MOST_LOOK_UPS: Final = 4
 _READ_MIGRATIONS: Final = Command(b"SELECT number, checksum FROM fuseboard_migrations ORDER BY number")
 _PROVISION: Final = "`fuseboard db provision`"
 _SET_AT_LOGIN: Final = (
@@ -67,6 +70,7 @@ class _Backend(Generic[S]):
         self._settings = _settings(conninfo)
         self._secret = Secret(secret)
         self._pool: Pool[Connection] = Pool(max_connections, max_connections_per_plugin, max_idle_seconds)
+        self._names = Names(system_addresses, _MOST_LOOK_UPS)
         self._all: WeakSet[Connection] = WeakSet()
         self._migrations: dict[str, Applied] = {}
         self._looked_at: dict[str, Applied] = {}
@@ -104,6 +108,7 @@ class _Backend(Generic[S]):
     def after_fork_in_child(self) -> None:
         """Begin with no connections. The inherited ones are the parent's: they are let go, without a word."""
         cancelling.after_fork_in_child()
+        self._names.after_fork_in_child()
         for connection in tuple(self._all):
             connection.forget()
         self._all = WeakSet()
@@ -120,7 +125,7 @@ class _Backend(Generic[S]):
             "application_name": "fuseboard", "connect_timeout": "10", "client_encoding": "UTF8",
         }  # fmt: skip
         try:
-            return (yield from connected(owned.role, settings, partial(self._register, register)))
+            return (yield from connected(owned.role, settings, self._names, partial(self._register, register)))
         except LostError as error:
             problem = " ".join(str(error).split())
             raise LostError(f"{owned}: {owned.role} can't log in; {_PROVISION} makes the role: {problem}") from None
@@ -266,6 +271,7 @@ def _settings(conninfo: str) -> dict[str, str]:
         given = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
     except (psycopg.Error, TypeError, AttributeError):  # whose text might show a password
         raise UsageError("conninfo can't be read: write key=value pairs, or postgresql://...") from None
+    given = _place_in_environment() | given
     for name in ("user", "password", "passfile", "service", "options"):
         if name in given:
             raise UsageError(f"conninfo has {name!r}: each plugin logs in as itself; leave it out")
@@ -274,3 +280,9 @@ def _settings(conninfo: str) -> dict[str, str]:
     if "," in given.get("host", "") or "," in given.get("hostaddr", ""):
         raise UsageError("conninfo must name one host")
     return {"gssencmode": "disable"} | given
+
+
+def _place_in_environment() -> dict[str, str]:
+    """Return where libpq would go when nothing else is said (`PGHOST` ...): it is to be told what we have looked up."""
+    options = {option.keyword.decode(): option.val for option in pq.Conninfo.get_defaults()}
+    return {name: value.decode() for name in ("host", "hostaddr") if (value := options.get(name))}

@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
-import socket
 import time
-from _thread import start_new_thread
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -72,10 +70,10 @@ class Until:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Until the address of a host is known, which is sent."""
+class Addresses:
+    """Until the addresses of a host are known, which are sent."""
 
-    host: str
+    found: Future[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Breath:
     """Until others had their turn."""
 
 
-Wait = Io | Until | Address | Breath
+Wait = Io | Until | Addresses | Breath
 Flow = Generator[Wait, Any, T]
 
 
@@ -125,8 +123,8 @@ def _wait(wait: Wait, seconds: float) -> Any:
             happened = Event()
             signal.call(happened.set)
             _in_time(happened.wait(seconds))
-        case Address(host):
-            return _address(host, seconds)
+        case Addresses(found):
+            return _looked_up(found, seconds)
         case Breath():
             pass
     return None
@@ -137,27 +135,11 @@ def _in_time(happened: object) -> None:
         raise BackendTimeout(_LATE)
 
 
-def _address(host: str, seconds: float) -> str:
-    """Ask on a thread, which may take longer than anybody waits."""
-    found: Future[str] = Future()
-    start_new_thread(_resolve, (host, found))
+def _looked_up(found: Future[tuple[str, ...]], seconds: float) -> tuple[str, ...]:
     try:
         return found.result(seconds)
     except TimeoutError:
         raise BackendTimeout(_LATE) from None
-
-
-def _resolve(host: str, found: Future[str]) -> None:
-    if not found.set_running_or_notify_cancel():
-        return
-    try:
-        found.set_result(_first(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
-    except Exception as error:  # noqa: BLE001  who waits is told
-        found.set_exception(error)
-
-
-def _first(addresses: list[Any]) -> str:
-    return str(addresses[0][4][0])
 
 
 # ── on an event loop ─────────────────────────────────────────────────────────────────────────────
@@ -193,8 +175,8 @@ async def _awaited(wait: Wait) -> Any:
             happened = loop.create_future()
             signal.call(partial(_finish_from_anywhere, loop, happened))
             await happened
-        case Address(host):
-            return await _resolved(host)
+        case Addresses(found):
+            return await asyncio.wrap_future(found)
         case Breath():
             await asyncio.sleep(0)
     return None
@@ -211,12 +193,6 @@ async def _ready(loop: asyncio.AbstractEventLoop, wait: Io) -> None:
     finally:
         loop.remove_reader(wait.fd)
         loop.remove_writer(wait.fd)
-
-
-async def _resolved(host: str) -> str:
-    found: Future[str] = Future()
-    start_new_thread(_resolve, (host, found))
-    return await asyncio.wrap_future(found)
 
 
 def _finish(future: asyncio.Future[None]) -> None:
