@@ -16,6 +16,7 @@ import pytest
 from db_contract import ENDLESS, ENGINES, NAMESPACES, SERIAL, Engine, Parameter, settled, soon
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard.backends import AnswerCode, DbExec, DbQuery, FunctionCall, KvGet
+from fuseboard.backends._database import LONGEST_STATEMENT
 from fuseboard.backends.db import Sqlite
 
 if TYPE_CHECKING:
@@ -73,6 +74,24 @@ def test_values_round_trip(engine: Engine, column: str, value: Parameter, read: 
         assert db.exec(f"INSERT INTO things ({column}) VALUES ($1)", value) == 1
         ((found,),) = db.rows(f"SELECT {column} FROM things")
         assert (found, type(found)) == (read, type(read))
+
+
+@pytest.mark.parametrize("value", ["x" * 900_000, b"x" * 700_000], ids=["text", "bytes"])
+def test_large_values_round_trip(engine: Engine, value: str | bytes) -> None:
+    """A parameter of nearly a megabyte, as large as a call holds, is kept and read."""
+    column = "words" if isinstance(value, str) else "raw"
+    with engine.session() as db:
+        assert db.exec(f"INSERT INTO things ({column}) VALUES ($1)", value) == 1
+        assert db.rows(f"SELECT {column} FROM things") == [(value,)]
+
+
+def test_statements_have_a_length(engine: Engine) -> None:
+    """A text as long as one may be is served; a longer one is TOO_LARGE, and the session goes on."""
+    longest = "SELECT 1 -- " + "x" * (LONGEST_STATEMENT - 12)
+    with engine.session() as db:
+        assert db.rows(longest) == [(1,)]
+        assert db.refusal(DbQuery(f"{longest}x")).code == AnswerCode.TOO_LARGE
+        assert db.rows("SELECT 1") == [(1,)]
 
 
 def test_columns_have_names(engine: Engine) -> None:

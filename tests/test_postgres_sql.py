@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from psycopg import pq
 
 from fuseboard._errors import BackendError
+from fuseboard.backends._database import LONGEST_STATEMENT
 from fuseboard.backends._postgres_sql import check_call, migration_statements, tokens
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ def server(postgres_server: Server) -> Iterator[psycopg.Connection]:
     """A superuser's connection, with nothing between."""
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
         yield connection
+
+
+def checked(text: str, parameters: int) -> None:
+    """Check a call's text, without breaths."""
+    for _ in check_call(text, parameters):
+        pass
 
 
 def tags(connection: psycopg.Connection, text: str) -> list[bytes]:
@@ -60,7 +67,7 @@ def test_what_is_let_through_is_one_statement_on_rows(server: psycopg.Connection
     """Sent in the protocol that takes many statements, a text that we let through is one, of a kind that is allowed."""
     text = "".join(pieces)
     try:
-        check_call(text, text.count("$1") and 1)
+        checked(text, text.count("$1") and 1)
     except BackendError:
         return
     done = tags(server, text)
@@ -87,7 +94,7 @@ def test_the_control_sees_other_statements(server: psycopg.Connection) -> None:
 )
 def test_ordinary_statements_pass(text: str) -> None:
     """Quotes, comments, brackets and a last semicolon are no obstacle."""
-    check_call(text, 0)
+    checked(text, 0)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_ordinary_statements_pass(text: str) -> None:
 def test_others_do_not(text: str) -> None:
     """Nothing, more than one, what isn't closed, and other kinds are refused."""
     with pytest.raises(BackendError):
-        check_call(text, 0)
+        checked(text, 0)
 
 
 @given(text=st.text(max_size=60))
@@ -122,13 +129,30 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     assert all(token.start < token.end for token in read)
 
 
-@pytest.mark.parametrize("piece", ["'", '"', "E'\\", "$a$", "/*", "--", "a", "1", "(", "$1 ", "''", "e'", "\\"])
+@pytest.mark.parametrize("piece", ["'", '"', "E'\\", "$a$", "/*", "--", "a", "1", "(", "$1 ", "''", "e'", "\\", "/**/"])
 def test_reading_takes_time_in_proportion(piece: str) -> None:
-    """A megabyte of anything is read or refused within a second or two."""
-    began = time.monotonic()
+    """Four times the text is read or refused in less than twelve times the time: with backtracking it were sixteen."""
+
+    def seconds(length: int) -> float:
+        began = time.process_time()
+        with suppress(BackendError):
+            checked("SELECT " + piece * (length // len(piece)), 1)
+        return time.process_time() - began
+
+    assert min(seconds(400_000) / max(seconds(100_000), 0.001) for _ in range(5)) < 12
+
+
+@pytest.mark.parametrize("piece", ["+1", "/**/", "-- x\n", "1 ", "(", "x "])
+def test_reading_lets_others_have_their_turn(piece: str) -> None:
+    """However long a text is, and whatever is in it, no more than a little of it is read without a breath."""
+    steps, last = [], time.thread_time()
     with suppress(BackendError):
-        check_call("SELECT " + piece * (1_000_000 // len(piece)), 1)
-    assert time.monotonic() - began < 5
+        for _ in check_call("SELECT 1 " + piece * (LONGEST_STATEMENT // len(piece)), 0):
+            now = time.thread_time()
+            steps.append(now - last)
+            last = now
+    steps.append(time.thread_time() - last)
+    assert max(steps) < 0.020, max(steps)
 
 
 def test_migrations_are_split() -> None:

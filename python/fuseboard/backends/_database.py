@@ -26,6 +26,9 @@ MOST_ROWS: Final = 10_000
 VALUE_OVERHEAD: Final = 16
 """What a value counts beside its text or bytes, in bytes."""
 
+LONGEST_STATEMENT: Final = MIB // 16
+"""How long the text of a statement may be, in bytes: SQLite isn't interrupted while it compiles one."""
+
 MOST_PARAMETERS: Final = 1_000
 READING_KINDS: Final = frozenset({"SELECT", "VALUES", "WITH"})
 WRITING_KINDS: Final = READING_KINDS | {"INSERT", "UPDATE", "DELETE"}
@@ -41,8 +44,10 @@ def check_statement(call: DbQuery | DbExec) -> None:
     """Refuse a statement whose kind guests may not use, and parameters that no database can keep.
 
     Raises:
-        BackendError: `BAD_REQUEST`, with what to do.
+        BackendError: `BAD_REQUEST`, with what to do; `TOO_LARGE` for a text that is.
     """
+    if len(call.sql.encode(errors="replace")) > LONGEST_STATEMENT:
+        raise too_large(f"a statement has {LONGEST_STATEMENT} bytes at most: give what is long as parameters")
     kind = statement_kind(call.sql)
     if isinstance(call, DbQuery) and kind in WRITING_KINDS - READING_KINDS:
         raise _bad_request(f"{kind} changes rows: use exec")
@@ -76,13 +81,22 @@ def bounded_rows(
     kept: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:
-        size += sum(map(_size, row))
+        size += row_size(row)
         if size > largest_reply:
             raise too_large(f"the rows are over {largest_reply} bytes; ask for less")
         if len(kept) >= most_rows:
             raise too_large(f"there are more than {most_rows} rows; add a LIMIT")
         kept.append(row)
     return tuple(kept)
+
+
+def row_size(row: tuple[Any, ...]) -> int:
+    """Return what a row counts in a reply, in bytes.
+
+    Raises:
+        BackendError: `BAD_REQUEST` for a number that JSON can't hold.
+    """
+    return sum(map(_size, row))
 
 
 def too_large(reason: str) -> BackendError:

@@ -31,7 +31,7 @@ from fuseboard.backends._postgres_waits import Breath, Flow, Io, Signal, Until
 
 _LARGEST_MESSAGE: Final = 9 * MIB
 _BYTES_BETWEEN_BREATHS: Final = MIB // 2
-_ROWS_BETWEEN_BREATHS: Final = 256
+_VALUES_BETWEEN_BREATHS: Final = 1_000
 _NO_PARAMETERS: Final = Sent([], [], [])
 _FAILED: Final = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.NONFATAL_ERROR, pq.ExecStatus.BAD_RESPONSE})
 _ROW: Final = pq.ExecStatus.SINGLE_TUPLE
@@ -177,20 +177,22 @@ class Connection:
     def _result(self, takes: Takes | None) -> Flow[Result]:
         if takes is not None:
             self._pgconn.set_single_row_mode()
-        wants, rows, ended = takes is not None, 0, Result("", "", b"")
+        wants, values, has_begun, ended = takes is not None, 0, False, Result("", "", b"")
         while (result := (yield from self._next())) is not None:
             if result.status not in _ENDS | {_ROW}:
                 raise LostError(f"the server answered out of turn: {result.status}")
-            if takes is not None and rows == 0 and result.status in {_ROW, pq.ExecStatus.TUPLES_OK}:
+            if takes is not None and not has_begun and result.status in {_ROW, pq.ExecStatus.TUPLES_OK}:
                 takes.begin(result)
+                has_begun = True
             if result.status != _ROW:
                 ended = _ended(result, keeps=takes is None)
                 continue
-            rows += 1
+            values += 1 + result.nfields
             if takes is not None and wants and not takes.take(result):
                 wants = False
                 self.cancel()
-            if rows % _ROWS_BETWEEN_BREATHS == 0:
+            if values > _VALUES_BETWEEN_BREATHS:
+                values = 0
                 yield Breath()
         return ended
 
@@ -216,7 +218,10 @@ class Connection:
 
     def _sent(self) -> Flow[None]:
         pgconn, line = self._pgconn, self._line
-        while pgconn.flush() or not line.send():
+        while True:
+            has_more = pgconn.flush()  # what the line passes on makes room for more
+            if line.send() and not has_more:
+                return
             yield Io(line.fileno(), reads=False, writes=True)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ from typing import Any, Final
 from psycopg import pq
 
 from fuseboard._errors import BackendError
-from fuseboard.backends._database import LARGEST_REPLY, MOST_ROWS, VALUE_OVERHEAD, bounded_rows, too_large
+from fuseboard.backends._database import LARGEST_REPLY, MOST_ROWS, VALUE_OVERHEAD, row_size, too_large
 from fuseboard.backends._postgres_values import Load, loads
 
 _TOO_MANY_BYTES: Final = f"the rows are over {LARGEST_REPLY} bytes; ask for less"
@@ -33,7 +33,7 @@ class Rows:
         self.problem: BackendError | None = None
         self._loads: tuple[Load, ...] = ()
         self._rows: list[tuple[Any, ...]] = []
-        self._size = 0
+        self._came = self._size = 0
 
     def begin(self, result: pq.abc.PGresult) -> None:
         """See the columns."""
@@ -47,30 +47,30 @@ class Rows:
     def take(self, result: pq.abc.PGresult) -> bool:
         """Take one row, and return whether more are wanted."""
         values = [result.get_value(0, at) for at in range(result.nfields)]
-        if self.problem is None:
-            self.problem = self._problem(values)
-        if self.problem is not None:
+        try:
+            if self.problem is None:
+                self._take(values)
+        except BackendError as problem:
+            self.problem = problem
             self._rows.clear()
-            return False
-        self._rows.append(
-            tuple(None if value is None else load(value) for value, load in zip(values, self._loads, strict=True))
-        )
-        return True
+        return self.problem is None
 
     def rows(self) -> tuple[tuple[Any, ...], ...]:
-        """Return what was taken.
+        """Return what was taken."""
+        return tuple(self._rows)
 
-        Raises:
-            BackendError: JSON can't hold one of the numbers.
-        """
-        return bounded_rows(self._rows)
-
-    def _problem(self, values: list[bytes | None]) -> BackendError | None:
-        """Look before anything is made of a row; `bounded_rows` looks at what was made."""
-        self._size += sum(VALUE_OVERHEAD + len(value or b"") // 2 for value in values)
+    def _take(self, values: list[bytes | None]) -> None:
+        """Look before anything is made of a row, and at what was made."""
+        self._came += sum(VALUE_OVERHEAD + len(value or b"") // 2 for value in values)
+        if self._came > LARGEST_REPLY:
+            raise too_large(_TOO_MANY_BYTES)
+        if len(self._rows) >= MOST_ROWS:
+            raise too_large(_TOO_MANY_ROWS)
+        row = tuple(None if value is None else load(value) for value, load in zip(values, self._loads, strict=True))
+        self._size += row_size(row)
         if self._size > LARGEST_REPLY:
-            return too_large(_TOO_MANY_BYTES)
-        return too_large(_TOO_MANY_ROWS) if len(self._rows) >= MOST_ROWS else None
+            raise too_large(_TOO_MANY_BYTES)
+        self._rows.append(row)
 
 
 class NoRows:

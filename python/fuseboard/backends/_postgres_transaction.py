@@ -106,7 +106,7 @@ class Transaction:
         if isinstance(call, DbExec) and not self._may_write:
             raise BackendError("writing to the database is not granted", code=AnswerCode.DENIED)
         check_statement(call)
-        check_call(call.sql, len(call.parameters))
+        yield from check_call(call.sql, len(call.parameters))
         self._check_open()
         connection = yield from self._borrowed()
         rows: Rows | NoRows = Rows() if isinstance(call, DbQuery) else NoRows()
@@ -220,12 +220,16 @@ class Transaction:
             return
         with self._lock:
             connection, self._connection = self._connection, None
+        cleaned = None
         try:
-            if connection is not None and not _cleaned(connection):
-                connection.abandon()
-                connection = None
-        finally:
-            self._connections.give_back(self, connection)
+            if connection is not None and _cleaned(connection):
+                cleaned = connection
+        finally:  # an interrupt leaves it in doubt
+            try:
+                if connection is not None and cleaned is None:
+                    connection.abandon()
+            finally:
+                self._connections.give_back(self, cleaned)
 
     def hang_up(self) -> None:
         """Have an answer that nobody waits for any more end."""

@@ -19,18 +19,14 @@ import time
 from typing import Final
 
 from fuseboard._errors import BackendError, BackendTimeout
-from fuseboard._limits import MIB
 from fuseboard.backends import AnswerCode
-from fuseboard.backends._database import too_large
+from fuseboard.backends._database import LONGEST_STATEMENT, too_large
 from fuseboard.backends._fork_gate import fork_gate
 from fuseboard.backends._sqlite_bounds import LARGEST_VALUE
 from fuseboard.backends._sqlite_functions import replace_functions
 
 INNER_PREFIX: Final = "fuseboard_"
 """How the names of our own tables begin."""
-
-LONGEST_STATEMENT: Final = MIB // 16
-"""The most bytes of one statement."""
 
 _OPCODES_BETWEEN_LOOKS: Final = 10_000
 """How often we are asked whether a statement is late: where an interrupt came too soon to be seen, and for Ctrl-C."""
@@ -67,7 +63,7 @@ _REFUSED_FUNCTIONS: Final = frozenset({
 })  # fmt: skip
 _SIZES: Final = {
     sqlite3.SQLITE_LIMIT_LENGTH: LARGEST_VALUE,
-    sqlite3.SQLITE_LIMIT_SQL_LENGTH: LONGEST_STATEMENT,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: LONGEST_STATEMENT + 64,  # with a mark before it
     sqlite3.SQLITE_LIMIT_VDBE_OP: _MOST_OPCODES,
     sqlite3.SQLITE_LIMIT_COLUMN: 200,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from fuseboard._errors import BackendError, BackendTimeout
-from fuseboard.backends._sqlite import LONGEST_STATEMENT
+from fuseboard.backends._database import LONGEST_STATEMENT
 from fuseboard.backends._sqlite_connection import Connection
 
 if TYPE_CHECKING:
