@@ -377,6 +377,18 @@ def test_a_place_is_waited_for(made: Database, kind: str, bound: dict[str, int])
         assert is_at_rest(backend)
 
 
+def test_a_connection_for_somebody_who_gave_up_is_kept(made: Database) -> None:
+    """Who is served in the moment in which the wait is given up leaves the connection for the next."""
+    with backend_of("sync", made.conninfo, max_connections=1) as backend:
+        engine = Engine("postgres", backend)
+        assert engine.read("SELECT id FROM notes") == [(1,)]
+        owner = object()
+        assert backend.pool.ask(owner, made.namespace("blog").role).is_held
+        backend.pool.give_back(owner, None)
+        assert backend.connections() == {"in_use": 0, "idle": 1, "waiting": 0}
+        assert engine.read("SELECT id FROM notes") == [(1,)]
+
+
 def test_one_plugin_cannot_take_all_places(made: Database, kind: str) -> None:
     """While one plugin has all that it may have, and waits for more, another is served."""
     with backend_of(kind, made.conninfo, max_connections=2, max_connections_per_plugin=1) as backend:

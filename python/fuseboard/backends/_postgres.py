@@ -141,7 +141,7 @@ class _Backend(Generic[S]):
             yield Until(ticket.called)
             if not ticket.is_held:
                 raise BackendError("this session has ended")
-            connection = ticket.connection
+            connection = ticket.taken()
             if connection is None:
                 connection = yield from self._made(owned, owner.hold)
                 yield from self._look_at(owned, connection)

@@ -44,7 +44,7 @@ class Ticket(Generic[C]):
         role: of which role.
         called: happens when the owner has a place, or when the wish was withdrawn.
         is_held: whether the owner has a place.
-        connection: an idle one to use, or `None`: the owner makes one.
+        connection: an idle one to use, which the owner takes, or `None`: the owner makes one.
     """
 
     owner: object
@@ -53,10 +53,10 @@ class Ticket(Generic[C]):
     is_held: bool = False
     connection: C | None = None
 
-    def serve(self, connection: C | None) -> None:
-        """Call it."""
-        self.connection, self.is_held = connection, True
-        self.called.happen()
+    def taken(self) -> C | None:
+        """Return the idle connection, which isn't the ticket's any more."""
+        connection, self.connection = self.connection, None
+        return connection
 
 
 class Pool(Generic[C]):
@@ -91,6 +91,8 @@ class Pool(Generic[C]):
         self.withdraw(owner)
         with self._lock:
             held = self._held.pop(owner, None)
+            if connection is None and held is not None:
+                connection = held.taken()  # who was served, and had given up
             keeps = held is not None and connection is not None and not self._is_closed
             if keeps and connection is not None:
                 self._idle[connection] = time.monotonic()
@@ -128,7 +130,7 @@ class Pool(Generic[C]):
 
     def _look(self) -> None:
         """Serve who can be served, and end what is too old or in the way."""
-        served: list[tuple[Ticket[C], C | None]] = []
+        served: list[Ticket[C]] = []
         with self._lock:
             ended = self._too_old()
             in_use = Counter(ticket.role for ticket in self._held.values())
@@ -137,11 +139,12 @@ class Pool(Generic[C]):
                     in_use[ticket.role] += 1
                     self._waiting.remove(ticket)
                     self._held[ticket.owner] = ticket
-                    served.append((ticket, self._taken_idle(ticket.role)))
+                    ticket.connection, ticket.is_held = self._taken_idle(ticket.role), True
+                    served.append(ticket)
         for connection in ended:
             connection.close()
-        for ticket, idle in served:
-            ticket.serve(idle)
+        for ticket in served:
+            ticket.called.happen()
 
     def _too_old(self) -> list[C]:
         oldest = time.monotonic() - self._idle_seconds
