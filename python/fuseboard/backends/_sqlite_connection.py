@@ -234,7 +234,7 @@ class Connection:
 
         def looked_at() -> int:
             self.bounds.check_words(call.sql, self.ours)
-            return self._run(f"{_MARKS[actions]}EXPLAIN {call.sql}", values, actions, deadline, largest_value)
+            return self._run(f"{_MARKS[actions]}EXPLAIN {call.sql}", values, actions, math.inf, largest_value)
 
         self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self.bounds.largest_value(call.sql, looked_at))
         try:
