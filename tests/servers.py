@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,12 +58,12 @@ class Server:
     def pause(self) -> None:
         """Have it, and all of its children, stand still."""
         for pid in (*_children(self.process.pid), self.process.pid):
-            os.kill(pid, signal.SIGSTOP)
+            _send(pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """End a pause."""
         for pid in (self.process.pid, *_children(self.process.pid)):
-            os.kill(pid, signal.SIGCONT)
+            _send(pid, signal.SIGCONT)
 
     def end(self) -> None:
         """End it, at once."""
@@ -74,6 +74,11 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # a child has ended meanwhile
+        os.kill(pid, number)
 
 
 def _children(pid: int) -> list[int]:

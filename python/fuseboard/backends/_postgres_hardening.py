@@ -3,8 +3,9 @@
 Rules:
 * The database is the plugins' alone: what is closed here is closed for all roles but superusers.
 * Functions are closed by rules first: whatever isn't stable acts on something, but for the few in `_HARMLESS`; whatever
-  has a type of the server's inner workings, or makes a name of a number, tells of what is others'. So a later
-  PostgreSQL's new ones are closed too, when the command is run again. `_TELLING` has what no rule catches.
+  makes names of numbers, by types for it (`regclass` ..., `aclitem`), tells of what is others'. So a later PostgreSQL's
+  new ones are closed too, when the command is run again. `_TELLING` has what no rule catches.
+* A cast may call the functions that write and read a type, so those of ordinary types stay open.
 * No language is open: neither invocations nor migrations can bring code, and so no SQL that wasn't read.
 """
 
@@ -16,12 +17,9 @@ _HARMLESS: Final = (
     "clock_timestamp", "currval", "gen_random_uuid", "lastval", "nextval", "pg_sleep", "random", "random_normal",
     "setval", "statement_timestamp", "timeofday",
 )  # fmt: skip
-_INNER: Final = ("cstring", "internal", "aclitem", "aclitem[]")
-"""Types of the server's inner workings. What takes or gives them the server calls itself, and needs no right to."""
-
 _TELLING: Final = (
-    "aclexplode", "col_description", "current_query", "current_schemas", "current_setting", "format_type",
-    "getpgusername", "mxid_age", "obj_description", "oidvectortypes", "row_security_active",
+    "aclexplode", "col_description", "current_query", "current_schemas", "current_setting", "domain_in", "format_type",
+    "getpgusername", "mxid_age", "obj_description", "oidvectortypes", "record_in", "record_recv", "row_security_active",
     "satisfies_hash_partition", "shobj_description", "version",
     "inet_client_addr", "inet_client_port", "inet_server_addr", "inet_server_port",
     "pg_stat_get_activity", "schema_to_xml", "table_to_xml", "database_to_xml", "database_to_xmlschema",
@@ -30,18 +28,16 @@ _TELLING: Final = (
 )  # fmt: skip
 """Functions that tell of what isn't a plugin's, and change nothing."""
 
-_TELLING_BY_NAME: Final = "reg.*(in|out|recv|send)|to_reg.*|has_.*_privilege|txid_.*"
-"""Names of whatever has a number are text by `regclassout` and its like; nobody has to name the type for that."""
-
 OPEN_FUNCTIONS: Final[LiteralString] = """
     SELECT p.oid::regprocedure::text FROM pg_proc p
     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind IN ('f', 'p')
       AND (p.provolatile = 'v' AND p.proname <> ALL (%s) OR p.proname = ANY (%s)
-         OR p.proname ~ ('^(' || %s || ')$') OR p.prorettype::regtype::text ~ '^reg[a-z]+$'
-         OR EXISTS (SELECT FROM unnest(p.proargtypes::oid[] || p.prorettype) t WHERE t::regtype::text = ANY (%s)))
+        OR p.proname ~ '^(has_.*_privilege|txid_.*)$' OR p.prorettype::regtype::text ~ '^reg[a-z]+$'
+        OR p.prorettype IN ('cstring'::regtype, 'bytea'::regtype) AND p.proargtypes[0]::regtype::text ~ '^reg[a-z]+$'
+        OR EXISTS (SELECT FROM unnest(p.proargtypes::oid[] || p.prorettype) t WHERE t::regtype::text ~ '^aclitem'))
       AND has_function_privilege('public', p.oid, 'EXECUTE')
 """
-OPEN_FUNCTIONS_VALUES: Final = (list(_HARMLESS), list(_TELLING), _TELLING_BY_NAME, list(_INNER))
+OPEN_FUNCTIONS_VALUES: Final = (list(_HARMLESS), list(_TELLING))
 
 OPEN_LANGUAGES: Final[LiteralString] = """
     SELECT lanname FROM pg_language
