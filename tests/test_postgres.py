@@ -30,6 +30,8 @@ from drivers import DRIVERS, awaited
 from fuseboard import Cause, Limit, UsageError
 from fuseboard._errors import BackendError, BackendTimeout
 from fuseboard.backends import AnswerCode, DbQuery
+from fuseboard.backends._postgres_transaction import Transaction
+from fuseboard.backends._postgres_waits import Flow, Signal, Until
 from fuseboard.backends.db import AsyncPostgres, Postgres
 from postgres_databases import SECRET, Database, database, migrations
 from servers import free_port, postgres
@@ -332,6 +334,29 @@ def test_a_commit_without_an_answer(own: Database, kind: str) -> None:
             assert time.monotonic() - began < 1
         finally:
             own.server.go_on()
+        until(lambda: is_at_rest(backend))
+
+
+def test_a_trap_tells_that_a_commit_is_in_doubt(own: Database, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's own limit for commits doesn't come first, on threads either: the trap says what isn't known."""
+    commit = Transaction.commit
+
+    def pausing(transaction: Transaction, deadline: float) -> Flow[None]:
+        own.server.pause()
+        stands_still = Signal()
+        threading.Timer(0.05, stands_still.happen).start()
+        yield Until(stands_still)
+        yield from commit(transaction, deadline)
+
+    monkeypatch.setattr(Transaction, "commit", pausing)
+    body = statement("host_db_exec", "INSERT INTO notes VALUES (2, 'doubtful')")
+    with backend_of(kind, own.conninfo) as backend, hosted(kind, backend, body) as invoke:
+        try:
+            outcome = invoke()
+        finally:
+            own.server.go_on()
+        assert isinstance(outcome, fb.Trapped)
+        assert (outcome.trap.cause, "isn't known whether" in str(outcome.trap)) == (Cause.COMMIT, True)
         until(lambda: is_at_rest(backend))
 
 

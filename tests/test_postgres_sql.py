@@ -109,6 +109,7 @@ def test_ordinary_statements_pass(text: str) -> None:
         "SELECT $$a",
         "SELECT /* a",
         "SELECT $x",
+        "SELECT $" + "9" * 5_000,
         "SET a",
     ],
 )

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from fuseboard.backends import Answer, HostCall
     from fuseboard.backends._postgres_transaction import Transaction
 
-_SOONER_SECONDS: Final = 0.002
-"""How much sooner than the host a commit gives up: so that it can say that the writes are in doubt."""
+_SOONER_SECONDS: Final = 0.02
+"""How much sooner than the host a commit gives up: so that it can say that the writes are in doubt, from a thread too."""
 
 
 class PostgresSession:
@@ -31,7 +31,7 @@ class PostgresSession:
         """Make the writes lasting, and end."""
         with self._turn:
             try:
-                run(self._transaction.commit(deadline), deadline)
+                run(self._transaction.commit(deadline), deadline - _SOONER_SECONDS)
             finally:
                 self._transaction.end()
 
