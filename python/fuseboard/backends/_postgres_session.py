@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fuseboard.backends._postgres_transaction import Transaction
 
 _SOONER_SECONDS: Final = 0.02
-"""How much sooner than the host a commit gives up: so that it can say that the writes are in doubt, from a thread too."""
+"""How much sooner than the host a commit gives up: so that it can say, from a thread too, that it is in doubt."""
 
 
 class PostgresSession:
