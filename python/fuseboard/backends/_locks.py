@@ -45,6 +45,12 @@ class OwnedLock:
         """Return whether it is the owner's."""
         return self._owner is owner
 
+    def while_held_by(self, owner: object, action: Callable[[], None]) -> None:
+        """Do something quick where it is the owner's, which it stays meanwhile."""
+        with self._lock:
+            if self._owner is owner:
+                action()
+
     def give_back(self, owner: object) -> None:
         """Free the lock where it is the owner's."""
         with self._lock:

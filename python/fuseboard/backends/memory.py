@@ -218,6 +218,7 @@ def _alone(database: _Database, plugin: str) -> Iterator[None]:
     owner = object()
     if not database.lock.take(owner, _PATIENCE_SECONDS):
         raise BackendTimeout(f"an invocation of {plugin!r} has held its database for {_PATIENCE_SECONDS} seconds")
+    database.connection.is_given_up = False  # which a session before may have been
     try:
         yield
     finally:
@@ -245,14 +246,14 @@ class _DbSession(OwnedSession):
 
     def _stop(self) -> None:
         super()._stop()
-        if self._lock.is_held_by(self):
-            self._connection.give_up()
+        self._lock.while_held_by(self, self._connection.give_up)  # else it might be the next session's statement
 
     def _begin(self, deadline: float) -> None:
         if self._lock.is_held_by(self):
             check_unbroken(self._connection)
             return
         self._take_lock(deadline)
+        self._connection.is_given_up = False  # which a session before may have been
         self._connection.ours("BEGIN IMMEDIATE")
 
     def _commit(self, deadline: float) -> None:
@@ -263,7 +264,6 @@ class _DbSession(OwnedSession):
     def _forget(self) -> None:
         if self._lock.is_held_by(self):
             self._connection.undo()
-            self._connection.is_given_up = False
 
 
 # ── KV ───────────────────────────────────────────────────────────────────────────────────────────
