@@ -13,12 +13,12 @@ from typing import Any, Final, TypedDict
 from fuseboard._errors import UsageError
 from fuseboard._invocation import Request
 from fuseboard._nesting import stack_of
+from fuseboard._text import SURROGATE
 from fuseboard._values import encode_context
 
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _DRAWN_AT_ONCE: Final = 256
 _SEED_BYTES: Final = 32
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
 class About(TypedDict, total=False):
@@ -96,7 +96,7 @@ def check_about(about: About) -> None:
     request_id, scope, timeout_ms = about.get("request_id"), about.get("scope"), about.get("timeout_ms")
     if request_id is not None and not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
         raise UsageError(f"request_id={request_id!r} must be 1 to 200 printable ASCII characters without spaces")
-    if scope is not None and not (isinstance(scope, str) and scope and _SURROGATE.search(scope) is None):
+    if scope is not None and not (isinstance(scope, str) and scope and SURROGATE.search(scope) is None):
         raise UsageError(f"scope={scope!r} must be text that UTF-8 can hold, or None")
     if timeout_ms is not None and not (_is_number(timeout_ms) and 0 <= timeout_ms <= sys.float_info.max):
         raise UsageError(f"timeout_ms={timeout_ms!r} must be a number of milliseconds, 0 or more")

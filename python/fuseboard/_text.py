@@ -6,6 +6,9 @@ from typing import Final
 DOTTED_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,127}")
 """What hooks and the application's functions are called, e.g. `post.title` and `mail.send`."""
 
+SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+"""Half a character, which UTF-8 can't hold."""
+
 
 def printable(text: str, most: int | None = None) -> str:
     r"""Return text on one line, cut at `most` characters, with what isn't printable as its escape, e.g. `\x1b`."""

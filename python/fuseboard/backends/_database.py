@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from fuseboard._errors import BackendError
 from fuseboard._limits import MIB
+from fuseboard._text import SURROGATE
 from fuseboard.backends import AnswerCode, DbExec, DbQuery
 
 LARGEST_REPLY: Final = 4 * MIB
@@ -35,7 +36,6 @@ WRITING_KINDS: Final = READING_KINDS | {"INSERT", "UPDATE", "DELETE"}
 
 _BEFORE_THE_KIND: Final = re.compile(r"(?:[\s(]+|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*", re.DOTALL)
 _WORD: Final = re.compile(r"[A-Za-z]+")
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 Parameter = None | bool | int | float | str | bytes
 
@@ -117,7 +117,7 @@ def _problem(value: Parameter) -> str | None:
         return "is no finite number"
     if isinstance(value, str) and "\0" in value:
         return "is text with a zero character, which PostgreSQL can't keep; use bytes"
-    if isinstance(value, str) and _SURROGATE.search(value):
+    if isinstance(value, str) and SURROGATE.search(value):
         return "is text with half a character"
     return None
 
