@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -110,10 +111,13 @@ def manifest(slug: str = "guest", *hooks: str | dict[str, Any], **server: Any) -
 
 
 class FakeClock:
-    """Monotonic seconds that only a test moves."""
+    """Monotonic seconds that only a test moves.
 
-    def __init__(self, now: float = 1_000.0) -> None:
-        self.now = now
+    They begin a day ahead: what else has a clock of its own, as SQLite's watch, must not find a deadline passed.
+    """
+
+    def __init__(self, now: float | None = None) -> None:
+        self.now = time.monotonic() + 86_400 if now is None else now
 
     def __call__(self) -> float:
         return self.now
