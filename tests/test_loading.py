@@ -106,11 +106,11 @@ BAD: dict[str, Bad] = {
     # what it imports
     "another import module": Bad(
         wasm(f'(module (import "env" "puts" (func (param i32))) {MEMORY} {RUN})'),
-        'imports "puts" from "env"; plugins import from "fuseboard" only',
+        'imports "puts" from "env"; plugins import from "fuseboard" and "wasi_snapshot_preview1" only',
     ),
-    "WASI": Bad(
-        wasm(f'(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))) {MEMORY} {RUN})'),
-        'imports "proc_exit" from "wasi_snapshot_preview1"',
+    "a function that WASI lacks": Bad(
+        wasm(f'(module (import "wasi_snapshot_preview1" "proc_exec" (func (param i32))) {MEMORY} {RUN})'),
+        'imports "proc_exec" from "wasi_snapshot_preview1", which has no such function',
     ),
     "an unknown import": Bad(
         wasm(f'(module (import "fuseboard" "host_exec" (func)) {MEMORY} {RUN})'),

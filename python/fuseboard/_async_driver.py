@@ -22,7 +22,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from fuseboard import _core
 from fuseboard._drivers import Abandoned, throw
-from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Pause, Rollback
+from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Pause, Rollback, Sleep
 from fuseboard._errors import BackendTimeout
 from fuseboard._functions import is_async
 from fuseboard._sessions import Services
@@ -143,7 +143,7 @@ class _Drive(Generic[T]):
                 return await self._perform_cancellable(effect)
         return None
 
-    async def _perform_cancellable(self, effect: Pause | Acquire | Continue | Open | Ask) -> Any:
+    async def _perform_cancellable(self, effect: Pause | Acquire | Continue | Sleep | Open | Ask) -> Any:
         match effect:
             case Ask(session, call, deadline):
                 return await self._in_time(self._threads.result(partial(session.answer, call, deadline)), deadline)
@@ -151,6 +151,8 @@ class _Drive(Generic[T]):
                 return await self._continue(effect)
             case Acquire():
                 await self._acquire(effect)
+            case Sleep(until):
+                await asyncio.sleep(max(0.0, until - self._services.clock()))
             case Open(opening, deadline):
                 return await self._in_time(opening, deadline)
         return None

@@ -17,7 +17,10 @@ __all__ = [
     "IMPORT_FUEL",
     "IMPORT_MODULE",
     "LIMIT_NAMES",
+    "SLEEP",
     "VERSION",
+    "WASI_FUNCTIONS",
+    "WASI_MODULE",
     "Completed",
     "Engine",
     "Entry",
@@ -43,6 +46,12 @@ IMPORTS: Final[list[str]]
 """The names of all imports of the ABI."""
 HOST_CALLS: Final[list[str]]
 """The names of those imports that suspend the guest until they are answered."""
+SLEEP: Final[str]
+"""What a sleep suspends the guest as; `Suspended.number` is how long it takes, in nanoseconds."""
+WASI_MODULE: Final[str]
+"""The module name that guests import WASI from."""
+WASI_FUNCTIONS: Final[list[str]]
+"""The names of all functions of WASI preview 1."""
 BOUNDS: Final[list[tuple[str, int, str]]]
 """What the look at a module before compiling allows: what is counted, the most of it, and what goes wrong above."""
 IMPORT_FUEL: Final[int]
@@ -282,7 +291,7 @@ class Suspended:
 
     @property
     def call(self) -> str:
-        """The import's name: one of `HOST_CALLS`, or `meter_remaining`."""
+        """The import's name: one of `HOST_CALLS`, `meter_remaining` or `SLEEP`."""
     @property
     def parts(self) -> tuple[bytes, ...]:
         """The byte arguments."""

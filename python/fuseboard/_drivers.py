@@ -7,12 +7,13 @@ be undone, by further effects, and lets it pass.
 from __future__ import annotations
 
 import inspect
+import time
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Pause, Rollback
+from fuseboard._effects import Acquire, Ask, Commit, Continue, Effect, Flow, Open, Pause, Rollback, Sleep
 from fuseboard._sessions import Services
 
 T = TypeVar("T")
@@ -68,6 +69,8 @@ def _perform(effect: Effect, services: Services) -> Any:
             _check_nothing("rollback", session.rollback())  # type: ignore[func-returns-value]
         case Acquire():
             _acquire(effect, services)
+        case Sleep(until):
+            time.sleep(max(0.0, until - services.clock()))
         case Open():
             raise TypeError("a backend's session is a coroutine, which a Host doesn't await: use an AsyncHost")
         case Pause():  # other threads take their turns themselves

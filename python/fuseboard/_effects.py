@@ -42,6 +42,12 @@ class Continue(msgspec.Struct, frozen=True):
     deadline: float
 
 
+class Sleep(msgspec.Struct, frozen=True):
+    """Wait until a time on the services' clock. Result: `None`."""
+
+    until: float
+
+
 class Open(msgspec.Struct, frozen=True):
     """Wait for a session that is opened by a coroutine. Result: the session."""
 
@@ -71,5 +77,5 @@ class Rollback(msgspec.Struct, frozen=True):
     deadline: float
 
 
-Effect = Pause | Acquire | Continue | Open | Ask | Commit | Rollback
+Effect = Pause | Acquire | Continue | Sleep | Open | Ask | Commit | Rollback
 Flow = Generator[Effect, Any, T]

@@ -15,8 +15,8 @@ import sys
 from typing import Final
 
 from fuseboard._budget import METER_NAMES, Budget
-from fuseboard._core import Suspended
-from fuseboard._effects import Ask, Flow
+from fuseboard._core import SLEEP, Suspended
+from fuseboard._effects import Ask, Flow, Sleep
 from fuseboard._errors import BackendError
 from fuseboard._hostcalls import (
     HOST_CALLS,
@@ -66,6 +66,8 @@ class Serving:
         if step.call == "meter_remaining":
             return Reply(self._budget.remaining(METER_NAMES[step.number]))
         self.host_call = step.call
+        if step.call == SLEEP:
+            return (yield from self._sleep(step.number))
         try:
             call = HOST_CALLS[step.call].parse(step.parts, step.number)
         except BadRequestError as error:
@@ -76,6 +78,13 @@ class Serving:
             return answer
         self.host_call = None
         return answer if isinstance(answer, Reply) else self._written(answer)
+
+    def _sleep(self, nanoseconds: int) -> Flow[Reply | Trip]:
+        yield Sleep(min(self._deadline, self._services.clock() + nanoseconds / 1e9))
+        if self._services.clock() >= self._deadline:
+            return Trip(Limit.TIMEOUT)
+        self.host_call = None
+        return Reply()
 
     def _fetch(self, call: HttpRequest) -> Flow[Answer | Reply | Trip]:
         for _ in range(1 + MAX_REDIRECTS):

@@ -44,8 +44,12 @@ CASES: Final = (
     _imported("a name of the ABI in capitals", "which ABI 1 does not have", '(import "fuseboard" "FAIL" (func))'),
     _imported("the ABI's module in capitals", 'from "FUSEBOARD"', '(import "FUSEBOARD" "fail" (func))'),
     _imported("a name with NUL behind it", "which ABI 1 does not have", '(import "fuseboard" "fail\\00" (func))'),
-    _imported("WASI's exit", f'from "{WASI}"', f'(import "{WASI}" "proc_exit" (func (param i32)))'),
-    _imported("WASI's files", f'from "{WASI}"', f'(import "{WASI}" "path_open" (func (result i32)))'),
+    _imported("a function that WASI lacks", "no such function", f'(import "{WASI}" "proc_exec" (func (param i32)))'),
+    _case(
+        "WASI's files", TYPES, End.REFUSED, "types incompatible", f'(import "{WASI}" "path_open" (func)) {MEMORY} {RUN}'
+    ),
+    _imported("a later WASI", 'from "wasi:cli/exit@0.2.0"', '(import "wasi:cli/exit@0.2.0" "exit" (func (param i32)))'),
+    _imported("a memory of WASI's", OTHER, f'(import "{WASI}" "fd_write" (memory 1)) {ITS_MEMORY}', memory=""),
     _imported("Extism's", 'from "extism:host/env"', '(import "extism:host/env" "alloc" (func))'),
     _imported("a memory", 'imports "m" from "env"', f'(import "env" "m" (memory 1)) {ITS_MEMORY}', memory=""),
     _imported("a memory of the ABI", OTHER, f'(import "fuseboard" "fail" (memory 1)) {ITS_MEMORY}', memory=""),

@@ -1,20 +1,13 @@
 //! Guest ABI 1: what a guest can import from `fuseboard`.
-//!
-//! Rules:
-//! * Every import is charged, and looks at the clock, before it does anything (`enter`): a guest that
-//!   only calls imports never comes to a pulse of its own.
-//! * A pointer is checked before its bytes are charged, and bytes are charged before they are copied.
-//! * Nothing here runs deep: imports run on the guest's small stack.
 
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::Instant;
 
 use wasmtime as wt;
-use wasmtime::{Caller, Linker};
+use wasmtime::Linker;
 
-use crate::exchange::{Answer, HostCall, Reply};
+use crate::exchange::{Answer, HostCall};
 use crate::guest::Guest;
+use crate::import::{Context, Range, bad_pointer, charge, clamped, enter, fuel_left, memory, park};
 use crate::limits::{BYTE_FUEL, HOST_CALL_FUEL, IMPORT_FUEL};
 use crate::text::printable;
 use crate::trap::{Cause, Ended};
@@ -58,8 +51,6 @@ const METER_REMAINING: &str = "meter_remaining";
 const TOO_LARGE: i32 = -5;
 const FAIL_BYTES: usize = 4096;
 const LOG_LEVELS: std::ops::RangeInclusive<i32> = 0..=4;
-
-type Context<'a> = Caller<'a, Guest>;
 
 /// Defines every import of the ABI.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wt::Result<()> {
@@ -222,63 +213,6 @@ async fn host_call<const PARTS: usize>(
     Ok(settle(&mut caller, answer))
 }
 
-// ── what they share ──────────────────────────────────────────────────────────────────────────────
-
-/// Charges, looks at the clock, and gives a pulse where the slice has become old.
-async fn enter(caller: &mut Context<'_>, fuel: u64) -> wt::Result<()> {
-    charge(caller, fuel)?;
-    let now = Instant::now();
-    if now >= caller.data().deadline {
-        return Err(Ended::out_of_time());
-    }
-    let exchange = &caller.data().exchange;
-    if exchange.is_interrupted() {
-        return Err(Ended::because(Cause::Interrupted, "interrupted"));
-    }
-    let ends = exchange.cells().slice.ends;
-    if now > ends {
-        pulse().await;
-    }
-    Ok(())
-}
-
-/// Returns the fuel that is left. A store holds one more, see [`crate::execution`].
-fn fuel_left(caller: &Context<'_>) -> wt::Result<u64> {
-    Ok(caller.get_fuel()?.saturating_sub(1))
-}
-
-fn charge(caller: &mut Context<'_>, fuel: u64) -> wt::Result<()> {
-    match caller.get_fuel()?.checked_sub(fuel) {
-        None | Some(0) => {
-            caller.set_fuel(0)?;
-            Err(Ended::out_of_fuel())
-        }
-        Some(left) => caller.set_fuel(left),
-    }
-}
-
-async fn pulse() {
-    let mut given = false;
-    poll_fn(|_| if std::mem::replace(&mut given, true) { Poll::Ready(()) } else { Poll::Pending }).await;
-}
-
-/// Parks the guest until the host call is answered.
-async fn park(caller: &mut Context<'_>, call: HostCall) -> wt::Result<Answer> {
-    let Guest { exchange, deadline, meter, .. } = caller.data();
-    let (exchange, deadline) = (exchange.clone(), *deadline);
-    {
-        let mut cells = exchange.cells();
-        cells.memory_bytes = meter.used();
-        cells.call = Some(call);
-    }
-    let reply = poll_fn(|_| exchange.cells().reply.take().map_or(Poll::Pending, Poll::Ready)).await;
-    match reply {
-        Reply::Answer(_) if Instant::now() >= deadline => Err(Ended::out_of_time()),
-        Reply::Answer(answer) => Ok(answer),
-        Reply::Trip(limit) => Err(Ended::tripped(limit, "")),
-    }
-}
-
 /// Puts an answer into the reply buffers and returns what the import returns.
 fn settle(caller: &mut Context<'_>, answer: Answer) -> i32 {
     // Cut to an i32, a code could come out as a length.
@@ -291,60 +225,4 @@ fn settle(caller: &mut Context<'_>, answer: Answer) -> i32 {
 
 fn readable(guest: &Guest, buffer: i32) -> wt::Result<&[u8]> {
     guest.buffers.get(buffer).ok_or_else(|| bad_pointer(format!("there is no buffer {buffer}; there are 0 to 5")))
-}
-
-fn bad_pointer(detail: String) -> wt::Error {
-    Ended::because(Cause::BadPointer, detail)
-}
-
-/// The exported memory, which start functions may need before there is an instance to ask.
-fn memory(caller: &mut Context<'_>) -> wt::Result<wt::Memory> {
-    if let Some(memory) = caller.data().memory {
-        return Ok(memory);
-    }
-    let export = caller.data().memory_export;
-    let memory = caller
-        .get_module_export(&export)
-        .and_then(wt::Extern::into_memory)
-        .ok_or_else(|| bad_pointer("the guest exports no memory".into()))?;
-    caller.data_mut().memory = Some(memory);
-    Ok(memory)
-}
-
-fn clamped(length: usize) -> i32 {
-    i32::try_from(length).unwrap_or(i32::MAX)
-}
-
-/// A pointer and a length as a guest passes them.
-#[derive(Clone, Copy)]
-struct Range {
-    name: &'static str,
-    pointer: usize,
-    length: usize,
-}
-
-impl Range {
-    fn new(name: &'static str, pointer: i32, length: i32) -> Self {
-        Self { name, pointer: pointer.cast_unsigned() as usize, length: length.cast_unsigned() as usize }
-    }
-
-    fn first(self, length: usize) -> Self {
-        Self { length, ..self }
-    }
-
-    fn check(&self, caller: &mut Context<'_>, import: &str) -> wt::Result<()> {
-        let size = memory(caller)?.data_size(&*caller);
-        if self.pointer.checked_add(self.length).is_some_and(|end| end <= size) {
-            return Ok(());
-        }
-        let Self { name, pointer, length } = self;
-        Err(bad_pointer(format!(
-            "{import}: {length} bytes at {name} {pointer} do not lie in the guest's {size} bytes of memory"
-        )))
-    }
-
-    /// The bytes, of a range that was checked.
-    fn bytes<'a>(&self, memory: &'a [u8]) -> &'a [u8] {
-        memory.get(self.pointer..self.pointer + self.length).unwrap_or_default()
-    }
 }

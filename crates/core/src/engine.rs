@@ -9,6 +9,7 @@ use crate::abi;
 use crate::fork;
 use crate::guest::Guest;
 use crate::limits::{GROW_PAGE_FUEL, TABLE_ELEMENTS, TABLES};
+use crate::wasi;
 
 const WASM_STACK_BYTES: usize = 256 << 10;
 const FIBER_STACK_BYTES: usize = 512 << 10;
@@ -61,7 +62,7 @@ impl Engine {
             Err(error) => (wt::Engine::new(&on_demand()).map_err(described)?, Some(format!("{error:#}"))),
         };
         let mut linker = wt::Linker::new(&inner);
-        abi::link(&mut linker).map_err(described)?;
+        abi::link(&mut linker).and_then(|()| wasi::link(&mut linker)).map_err(described)?;
         Ok(Self { inner, linker, config, pool_problem })
     }
 

@@ -23,7 +23,8 @@ use crate::guest::{Buffers, Guest};
 use crate::limits::{Caps, Limits, MUCH_MEMORY_BYTES, PULSE_FUEL};
 use crate::memory::MemoryMeter;
 use crate::module::{Module, ModuleError};
-use crate::trap::{Cause, Ended, Trap};
+use crate::surroundings::{Surroundings, System};
+use crate::trap::{Cause, Ended, Exited, Trap};
 
 /// An export with everything that its invocations share.
 pub struct Entry {
@@ -138,6 +139,11 @@ impl Entry {
 
     /// Prepares an execution; nothing runs before its first slice.
     pub fn begin(&self, input: Input, deadline: Instant) -> Execution {
+        self.begin_in(input, deadline, Arc::new(System))
+    }
+
+    /// Prepares an execution with clocks and random bytes of the caller's.
+    pub fn begin_in(&self, input: Input, deadline: Instant, surroundings: Arc<dyn Surroundings>) -> Execution {
         let exchange = Arc::new(Exchange::new(deadline));
         let guest = Guest {
             deadline,
@@ -158,6 +164,8 @@ impl Entry {
             logged_bytes: 0,
             logged_lines: 0,
             log_full_said: false,
+            lines: Default::default(),
+            surroundings,
         };
         let run = run(self.module.clone(), self.export, guest, self.limits.fuel);
         Execution {
@@ -366,6 +374,7 @@ async fn run(module: Arc<Module>, export: wt::ModuleExport, guest: Guest, fuel: 
         let call = pin!(call(&mut store, &module, export));
         Watched { call, exchange, deadline }.await
     };
+    store.data_mut().end_lines();
     let result = fuelled.and(result);
     let left = store.get_fuel().unwrap_or(0);
     let result = result.and_then(|()| match left {
@@ -390,14 +399,24 @@ fn fill_up(store: &mut wt::Store<Guest>, fuel: u64) -> wt::Result<()> {
 
 async fn call(store: &mut wt::Store<Guest>, module: &Module, export: wt::ModuleExport) -> wt::Result<()> {
     let instance = module.pre.instantiate_async(&mut *store).await?;
-    for export in module.initialize.iter().chain([&export]) {
-        let function = instance.get_module_export(&mut *store, export).and_then(wt::Extern::into_func);
-        let Some(function) = function else {
-            return Err(Ended::because(Cause::Crash, "an export is gone"));
-        };
-        function.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
+    if let Some(initialize) = &module.initialize {
+        call_export(store, &instance, initialize).await?;
     }
-    Ok(())
+    match call_export(store, &instance, &export).await {
+        Err(error) if matches!(error.downcast_ref(), Some(Exited(0))) => Ok(()),
+        result => result,
+    }
+}
+
+async fn call_export(
+    store: &mut wt::Store<Guest>,
+    instance: &wt::Instance,
+    export: &wt::ModuleExport,
+) -> wt::Result<()> {
+    let Some(function) = instance.get_module_export(&mut *store, export).and_then(wt::Extern::into_func) else {
+        return Err(Ended::because(Cause::Crash, "an export is gone"));
+    };
+    function.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await
 }
 
 /// Looks at interrupt, deadline and the end of the slice at each pulse. An answered guest goes on: its import

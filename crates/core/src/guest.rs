@@ -8,9 +8,20 @@ use wasmtime as wt;
 use crate::exchange::{Exchange, LogLine};
 use crate::limits::{Caps, LOG_LINES};
 use crate::memory::MemoryMeter;
+use crate::surroundings::Surroundings;
 use crate::text::printable;
 
+const INFO: u8 = 1;
 const WARNING: u8 = 2;
+
+/// What a guest can print to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Out = 0,
+    Error = 1,
+}
+
+const STREAMS: [Stream; 2] = [Stream::Out, Stream::Error];
 
 /// The data of a guest's store.
 pub(crate) struct Guest {
@@ -25,6 +36,9 @@ pub(crate) struct Guest {
     pub(crate) logged_bytes: usize,
     pub(crate) logged_lines: usize,
     pub(crate) log_full_said: bool,
+    /// What was printed to each stream since its last line's end.
+    pub(crate) lines: [Vec<u8>; STREAMS.len()],
+    pub(crate) surroundings: Arc<dyn Surroundings>,
 }
 
 /// What the guest can read, by the ABI's buffer numbers.
@@ -65,6 +79,48 @@ impl Guest {
         self.logged_lines += 1;
         let line = LogLine { level, text: printable(text, text.len()) };
         self.exchange.cells().logs.push(line);
+    }
+
+    /// Returns how many printed bytes the log still takes.
+    pub(crate) fn print_room(&self) -> usize {
+        let pending = self.lines.iter().map(Vec::len).sum::<usize>();
+        self.log_room(self.caps.log_bytes).unwrap_or(0).saturating_sub(pending)
+    }
+
+    /// Prints a text, of which [`Guest::print_room`] said that it fits, and logs the lines that it ends.
+    pub(crate) fn print(&mut self, stream: Stream, text: &[u8]) {
+        for piece in text.split_inclusive(|byte| *byte == b'\n') {
+            let (line, ends) = piece.strip_suffix(b"\n").map_or((piece, false), |line| (line, true));
+            self.lines[stream as usize].extend_from_slice(line);
+            if ends {
+                self.log_line(stream);
+            }
+        }
+    }
+
+    /// Logs what was printed since the last line's end, if anything was.
+    pub(crate) fn end_line(&mut self, stream: Stream) {
+        if !self.lines[stream as usize].is_empty() {
+            self.log_line(stream);
+        }
+    }
+
+    /// Ends the lines of both streams.
+    pub(crate) fn end_lines(&mut self) {
+        STREAMS.into_iter().for_each(|stream| self.end_line(stream));
+    }
+
+    fn log_line(&mut self, stream: Stream) {
+        let line = std::mem::take(&mut self.lines[stream as usize]);
+        let text = line.strip_suffix(b"\r").unwrap_or(&line);
+        let level = if stream == Stream::Out { INFO } else { WARNING };
+        let room = self.log_room(text.len());
+        if let Some(room) = room {
+            self.log(level, &text[..room]);
+        }
+        if room != Some(text.len()) {
+            self.log_is_full();
+        }
     }
 
     /// Says, once, that the log is full.

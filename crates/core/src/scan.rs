@@ -21,6 +21,7 @@ use crate::module::{ModuleError, refuse};
 use crate::segments::{ActiveData, Elements, PAGE_BYTES, constant};
 use crate::shape::{Shape, Signatures};
 use crate::text::quoted;
+use crate::wasi::{WASI_MODULE, wasi_functions};
 
 const MIB: u64 = 1 << 20;
 
@@ -144,11 +145,14 @@ impl<'a> Scan<'a> {
     fn import(&mut self, import: wasmparser::Import<'a>) {
         self.name(import.module.len().max(import.name.len()), None);
         let (from, name) = (import.module, quoted(import.name));
-        if from != IMPORT_MODULE {
+        if from != IMPORT_MODULE && from != WASI_MODULE {
             let from = quoted(from);
-            self.figures.say(format!("imports {name} from {from}; plugins import from {IMPORT_MODULE:?} only"));
-        } else if !IMPORTS.contains(&import.name) {
+            let both = format!("{IMPORT_MODULE:?} and {WASI_MODULE:?}");
+            self.figures.say(format!("imports {name} from {from}; plugins import from {both} only"));
+        } else if from == IMPORT_MODULE && !IMPORTS.contains(&import.name) {
             self.figures.say(format!("imports {name}, which ABI 1 does not have"));
+        } else if from == WASI_MODULE && !wasi_functions().any(|function| function == import.name) {
+            self.figures.say(format!("imports {name} from {from:?}, which has no such function"));
         } else if !matches!(import.ty, TypeRef::Func(_)) {
             self.figures.say(format!("imports {name} as something else than a function"));
         }

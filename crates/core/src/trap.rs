@@ -14,7 +14,7 @@ pub enum Cause {
     Limit,
     /// The guest trapped, or the engine gave it up.
     Crash,
-    /// The guest called `fail`.
+    /// The guest called `fail`, or exited with a code of failure or before its hook was called.
     Failed,
     /// The guest wrote more output than the cap allows.
     BadOutput,
@@ -50,6 +50,18 @@ pub struct Trap {
     /// Where the guest was. Empty where the clock or an interrupt stopped it between two calls.
     pub backtrace: Vec<Frame>,
 }
+
+/// The error that a guest ends itself with, and its exit code.
+#[derive(Debug)]
+pub(crate) struct Exited(pub(crate) u32);
+
+impl std::fmt::Display for Exited {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "the guest exited with code {}", self.0.cast_signed())
+    }
+}
+
+impl std::error::Error for Exited {}
 
 /// The error that imports and the memory meter end a guest with.
 #[derive(Debug)]
@@ -115,6 +127,9 @@ impl Trap {
 fn cause_of(error: &wt::Error) -> (Cause, Option<Cow<'static, str>>, String) {
     if let Some(ended) = error.downcast_ref::<Ended>() {
         return (ended.cause, ended.limit.clone(), ended.detail.clone());
+    }
+    if let Some(exited) = error.downcast_ref::<Exited>() {
+        return (Cause::Failed, None, exited.to_string());
     }
     if let Some(wt::Trap::OutOfFuel) = error.downcast_ref::<wt::Trap>() {
         return (Cause::Limit, Some(limits::FUEL.into()), String::new());

@@ -37,6 +37,9 @@ mod _core {
         module.add("LIMIT_NAMES", core::limits::LIMIT_NAMES)?;
         module.add("IMPORT_MODULE", core::IMPORT_MODULE)?;
         module.add("IMPORTS", core::IMPORTS)?;
+        module.add("SLEEP", core::SLEEP)?;
+        module.add("WASI_MODULE", core::WASI_MODULE)?;
+        module.add("WASI_FUNCTIONS", core::wasi_functions().collect::<Vec<_>>())?;
         module.add("HOST_CALLS", core::HOST_CALLS.map(|(name, _)| name))?;
         module.add(
             "BOUNDS",
