@@ -34,9 +34,9 @@ _PROJECT: Final = "fuseboard-benchmarks"
 # ── Extism ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def extism_warm(wasm: bytes, functions: Iterable[object] = ()) -> Call:
+def extism_warm(wasm: bytes, functions: Iterable[object] = (), *, wasi: bool = False) -> Call:
     """Return calls of one plugin, without limits."""
-    plugin = extism.Plugin(wasm, functions=list(functions))
+    plugin = extism.Plugin(wasm, wasi=wasi, functions=list(functions))
     return lambda value: plugin.call("run", value)
 
 
@@ -51,9 +51,9 @@ def extism_limited(wasm: bytes) -> Call:
     return lambda value: plugin.call("run", value)
 
 
-def extism_fresh(wasm: bytes) -> Call:
+def extism_fresh(wasm: bytes, *, wasi: bool = False) -> Call:
     """Return calls that make a plugin each, from one that is compiled."""
-    compiled = CompiledPlugin(wasm, functions=[])
+    compiled = CompiledPlugin(wasm, wasi=wasi, functions=[])
     return lambda value: extism.Plugin(compiled).call("run", value)
 
 
