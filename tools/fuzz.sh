@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzzes for some seconds a target: the pre-scan, loading, and what guests pass to imports. What was found before is
+# Fuzzes for some seconds a target: the pre-scan, loading, and what guests pass to imports and to WASI. What was found before is
 # tried first. Inputs that reach new branches stay in the cargo target directory, where the next run begins with them.
 set -eu
 seconds=${1:-}
@@ -65,12 +65,13 @@ fuzz() { # fuzz TARGET BYTES: how long an input can be; short ones are quick
     echo "✓ $1: nothing found in $inputs inputs, which took $branches branches"
 }
 
-echo "→ fuzzing for $seconds s a target: the pre-scan, loading, what guests pass to imports"
+echo "→ fuzzing for $seconds s a target: the pre-scan, loading, what guests pass to imports and to WASI"
 mkdir -p "$work"
 cp crates/fuzz/rustc.sh "$wrapper"
 chmod +x "$wrapper"
 build --bin inputs
-RUSTC_WORKSPACE_WRAPPER=$wrapper build --bin fuzz-scan --bin fuzz-load --bin fuzz-abi
+RUSTC_WORKSPACE_WRAPPER=$wrapper build --bin fuzz-scan --bin fuzz-load --bin fuzz-abi --bin fuzz-wasi
 fuzz scan 1024
 fuzz load 4096
 fuzz abi 4096
+fuzz wasi 4096

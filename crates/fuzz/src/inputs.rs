@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{calling, loading, scanning, smith};
+use crate::{calling, loading, preview1, scanning, smith};
 
 /// Random modules that loading starts from, beside the written ones. They are too long for the pre-scan, of which short
 /// inputs find more in the same time.
@@ -22,10 +22,11 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 3] = [
+pub const TARGETS: [Target; 4] = [
     Target { name: "scan", folder: "modules", run: scanning::target, explain: scanning::explained },
     Target { name: "load", folder: "modules", run: loading::target, explain: loading::explained },
     Target { name: "abi", folder: "sessions", run: calling::target, explain: calling::explained },
+    Target { name: "wasi", folder: "wasi", run: preview1::target, explain: preview1::explained },
 ];
 
 impl Target {
@@ -35,7 +36,7 @@ impl Target {
     /// There is none of that name.
     pub fn named(name: &str) -> Result<&'static Self, String> {
         let found = TARGETS.iter().find(|target| target.name == name);
-        found.ok_or_else(|| format!("there is no target {name:?}; there are scan, load and abi"))
+        found.ok_or_else(|| format!("there is no target {name:?}; there are scan, load, abi and wasi"))
     }
 
     /// Reads the inputs that are kept as text in this crate: modules as WAT, other bytes as hexadecimal digits.

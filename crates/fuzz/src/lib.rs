@@ -5,7 +5,8 @@
 //! | [`scanning`] | the target `fuzz-scan`: any bytes are offered to the pre-scan |
 //! | [`loading`] | the target `fuzz-load`: a module, perhaps made from dice, is loaded and run |
 //! | [`calling`] | the target `fuzz-abi`: a guest calls imports with any pointers, lengths and numbers |
-//! | `session` | one input of that target |
+//! | [`preview1`] | the target `fuzz-wasi`: a guest calls the functions of WASI with any arguments |
+//! | `session` | one input of the target `fuzz-abi` |
 //! | [`script`] | what that guest is told to do, and how it is written down for it |
 //! | [`model`] | what the ABI's page says that those calls do, written a second time |
 //! | [`smith`] | random modules from dice |
@@ -21,6 +22,7 @@ pub mod calling;
 pub mod inputs;
 pub mod loading;
 pub mod model;
+pub mod preview1;
 pub mod scanning;
 pub mod script;
 mod session;

@@ -19,5 +19,5 @@ fn kept_inputs_find_nothing() {
 #[test]
 fn targets_are_found_by_name() {
     assert_eq!(Target::named("abi").unwrap().name, "abi");
-    assert!(Target::named("other").err().unwrap().contains("scan, load and abi"));
+    assert!(Target::named("other").err().unwrap().contains("scan, load, abi and wasi"));
 }

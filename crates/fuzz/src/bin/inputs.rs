@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use fuseboard_fuzz::inputs::{Target, to_hex};
 
-const USAGE: &str = "usage: inputs seed|run|explain|hex scan|load|abi PATH";
+const USAGE: &str = "usage: inputs seed|run|explain|hex scan|load|abi|wasi PATH";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
