@@ -16,9 +16,9 @@ from fuseboard._grants import GRANT_CHECKS
 from fuseboard._limits import MIB
 from fuseboard._urls import OriginPattern
 from fuseboard.backends import HostCall, HttpRequest, Identity
+from fuseboard.backends._host_names import Names, Resolve, system_addresses
 from fuseboard.backends._http_exchange import Exchange
 from fuseboard.backends._http_fields import HttpCaps
-from fuseboard.backends._http_names import Names, Resolve, system_addresses
 from fuseboard.backends._http_pools import Pools
 
 C = TypeVar("C")

@@ -21,9 +21,9 @@ from typing import Any
 import httpcore2
 
 from fuseboard._errors import BackendTimeout
+from fuseboard.backends._host_names import Names
 from fuseboard.backends._http_errors import CONNECT_FAILURES
 from fuseboard.backends._http_exchange import Exchange
-from fuseboard.backends._http_names import Names
 
 
 def _is_literal(host: str) -> bool:

@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from fuseboard._arguments import check_whole
 from fuseboard._errors import BackendError, UsageError
 from fuseboard.backends import Identity, Migration
-from fuseboard.backends._http_names import Names, system_addresses
+from fuseboard.backends._host_names import Names, system_addresses
 from fuseboard.backends._postgres_cancel import cancelling
 from fuseboard.backends._postgres_connection import Command, Connection, LostError
 from fuseboard.backends._postgres_login import connected

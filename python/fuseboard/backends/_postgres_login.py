@@ -16,7 +16,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from fuseboard._errors import BackendError, BackendTimeout
-from fuseboard.backends._http_names import Names
+from fuseboard.backends._host_names import Names
 from fuseboard.backends._postgres_connection import Connection, LostError
 from fuseboard.backends._postgres_waits import Addresses, Flow, Io
 
