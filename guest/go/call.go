@@ -1,0 +1,22 @@
+package guest
+
+// Call calls a function of the application with its arguments by name, and decodes what it returns.
+// args is anything that encodes to a JSON object, or nil for none; it must be a map or a struct:
+//
+//	id, err := guest.Call[int64]("mail.send", map[string]any{"to": "editor@example.com"})
+//
+// For a function whose result doesn't matter, Result is any.
+func Call[Result any](name string, args any) (Result, error) {
+	var result Result
+	body := []byte("{}")
+	if args != nil {
+		var err error
+		if body, err = encode(args, "the arguments of "+name); err != nil {
+			return result, err
+		}
+	}
+	if err := answered(hostCall(name, asString(body)), "call", name); err != nil {
+		return result, err
+	}
+	return result, decode(read(bufferReplyBody), &result, "the result of "+name)
+}

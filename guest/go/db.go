@@ -1,0 +1,105 @@
+package guest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+)
+
+// Rows are what a query gives, each value as JSON; bytes are base64 text, which decodes into a []byte.
+type Rows struct {
+	Columns []string            `json:"columns"`
+	Rows    [][]json.RawMessage `json:"rows"`
+}
+
+// QueryRows runs a statement that gives rows. Parameters, for $1, $2 and so on, are nil, bool, numbers, strings and []byte.
+func QueryRows(sql string, params ...any) (*Rows, error) {
+	encoded, err := encodeParams(params)
+	if err != nil {
+		return nil, err
+	}
+	if err := answered(hostDBQuery(sql, asString(encoded)), "query", sql); err != nil {
+		return nil, err
+	}
+	rows := new(Rows)
+	return rows, decode(read(bufferReplyBody), rows, "the reply")
+}
+
+// Query runs a statement that gives rows, and decodes each into a Row: a struct or a map takes columns by their names, as
+// encoding/json takes keys; anything else takes the only column.
+//
+//	notes, err := guest.Query[Note]("SELECT id, title FROM notes WHERE id > $1", 7)
+//	counts, err := guest.Query[int64]("SELECT count(*) FROM notes")
+func Query[Row any](sql string, params ...any) ([]Row, error) {
+	found, err := QueryRows(sql, params...)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]Row, len(found.Rows))
+	for i, values := range found.Rows {
+		content, err := rowContent(reflect.TypeFor[Row](), found.Columns, values)
+		if err != nil {
+			return nil, err
+		}
+		if err := decode(content, &rows[i], fmt.Sprintf("row %d", i+1)); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+// Exec runs a statement that changes something, and returns how many rows it changed.
+func Exec(sql string, params ...any) (changed int64, err error) {
+	encoded, err := encodeParams(params)
+	if err != nil {
+		return 0, err
+	}
+	if err := answered(hostDBExec(sql, asString(encoded)), "exec", sql); err != nil {
+		return 0, err
+	}
+	var head struct {
+		RowsChanged int64 `json:"rows_changed"`
+	}
+	err = decode(read(bufferReplyHead), &head, "the reply")
+	return head.RowsChanged, err
+}
+
+func encodeParams(params []any) ([]byte, error) {
+	if len(params) == 0 {
+		return nil, nil
+	}
+	type bytesParam struct {
+		Base64 []byte `json:"base64"`
+	}
+	scalars := make([]any, len(params))
+	for i, param := range params {
+		if content, isBytes := param.([]byte); isBytes && content != nil {
+			param = bytesParam{content}
+		}
+		scalars[i] = param
+	}
+	return encode(scalars, "a parameter")
+}
+
+// rowContent returns a row as the JSON that its type decodes from.
+func rowContent(row reflect.Type, columns []string, values []json.RawMessage) ([]byte, error) {
+	if kind := row.Kind(); kind != reflect.Struct && kind != reflect.Map {
+		if len(values) != 1 {
+			return nil, fmt.Errorf("a row of %d columns doesn't fit into one %s", len(values), row)
+		}
+		return values[0], nil
+	}
+	var object bytes.Buffer
+	object.WriteByte('{')
+	for i, value := range values {
+		if i > 0 {
+			object.WriteByte(',')
+		}
+		object.Write(appendQuoted(nil, columns[i]))
+		object.WriteByte(':')
+		object.Write(value)
+	}
+	object.WriteByte('}')
+	return object.Bytes(), nil
+}

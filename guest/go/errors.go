@@ -1,0 +1,78 @@
+package guest
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Code says how a host call was answered, if not well. It is an error itself, for [errors.Is]:
+//
+//	if errors.Is(err, guest.ErrDenied) { ... }
+type Code int32
+
+// The codes. A host may give others, which are negative too.
+const (
+	ErrDenied        Code = codeDenied        // outside of what the operator granted
+	ErrBadRequest    Code = codeBadRequest    // malformed
+	ErrNotFound      Code = codeNotFound      // no such function
+	ErrBackendFailed Code = codeBackendFailed // the application's service failed or was late
+	ErrTooLarge      Code = codeTooLarge      // above a cap of the operator
+	ErrConflict      Code = codeConflict      // against what is stored
+)
+
+var codeNames = [...]string{"", "denied", "bad_request", "not_found", "backend_failed", "too_large", "conflict"}
+
+// Error returns the code's name, such as "denied".
+func (c Code) Error() string {
+	if c >= 0 || int(-c) >= len(codeNames) {
+		return "code " + strconv.Itoa(int(c))
+	}
+	return codeNames[-c]
+}
+
+// Error is a host call that was refused or failed.
+type Error struct {
+	Call   string // what was asked, such as "GET https://api.example.com/x"
+	Code   Code
+	Reason string // the host's words; may be empty
+}
+
+// Error returns a sentence such as "GET https://api.example.com/x: denied: origin not granted".
+func (e *Error) Error() string {
+	text := e.Call + ": " + e.Code.Error()
+	if e.Reason != "" {
+		text += ": " + e.Reason
+	}
+	return text
+}
+
+// Unwrap returns the code, for [errors.Is].
+func (e *Error) Unwrap() error { return e.Code }
+
+// answered returns the error of a host call's answer, nil where it went well.
+func answered(answer int32, call string, subject string) error {
+	if answer >= 0 {
+		return nil
+	}
+	return &Error{Call: call + " " + cut(subject), Code: Code(answer), Reason: reason()}
+}
+
+// reason returns the host's words for its last answer.
+func reason() string {
+	head := bytes.TrimSpace(read(bufferReplyHead))
+	_, text, _ := bytes.Cut(bytes.TrimSuffix(head, []byte("}")), []byte(":"))
+	words, err := unquote(bytes.TrimSpace(text))
+	if err != nil {
+		return string(head)
+	}
+	return words
+}
+
+// cut returns a text's beginning: an SQL statement, a key or a URL can be long.
+func cut(text string) string {
+	const most = 200
+	if len(text) <= most {
+		return text
+	}
+	return text[:most] + "…"
+}

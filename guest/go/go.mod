@@ -1,0 +1,3 @@
+module fuseboard.dev/guest
+
+go 1.24

@@ -1,0 +1,55 @@
+package guest
+
+import "strings"
+
+// Request is an HTTP request. The host follows redirects, and sets Host, Content-Length and their like itself.
+type Request struct {
+	Method  string // GET where it is empty
+	URL     string
+	Headers Headers
+	Body    []byte
+}
+
+// Response is the answer to a [Request]: any status is one.
+type Response struct {
+	Status  int     `json:"status"`
+	Headers Headers `json:"headers"`
+	Body    []byte  `json:"-"`
+}
+
+// Headers are pairs of name and value, in their order.
+type Headers [][2]string
+
+// Get returns the first value under a name, whatever its case; "" for none.
+func (h Headers) Get(name string) string {
+	for _, header := range h {
+		if strings.EqualFold(header[0], name) {
+			return header[1]
+		}
+	}
+	return ""
+}
+
+// Fetch sends a request and returns the response.
+func Fetch(request Request) (*Response, error) {
+	head := struct {
+		Method  string  `json:"method"`
+		URL     string  `json:"url"`
+		Headers Headers `json:"headers"`
+	}{request.Method, request.URL, request.Headers}
+	if head.Method == "" {
+		head.Method = "GET"
+	}
+	if head.Headers == nil {
+		head.Headers = Headers{}
+	}
+	encoded, err := encode(head, "the request")
+	if err != nil {
+		return nil, err
+	}
+	if err := answered(hostHTTPRequest(asString(encoded), asString(request.Body)), head.Method, head.URL); err != nil {
+		return nil, err
+	}
+	response := &Response{Body: read(bufferReplyBody)}
+	return response, decode(read(bufferReplyHead), response, "the response")
+}

@@ -1,0 +1,48 @@
+package guest
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// KVGet returns the bytes kept under a key, and whether there are any.
+func KVGet(key string) (value []byte, found bool, err error) {
+	answer := hostKVGet(key)
+	if answer == codeNotFound {
+		return nil, false, nil
+	}
+	if err := answered(answer, "KV get", key); err != nil {
+		return nil, false, err
+	}
+	return read(bufferReplyBody), true, nil
+}
+
+// KVSet keeps bytes under a key.
+func KVSet(key string, value []byte) error {
+	return answered(hostKVSet(key, asString(value)), "KV set", key)
+}
+
+// KVSetFor keeps bytes under a key for a time, from 1 to 315,360,000 seconds. What is less than a second is rounded up.
+func KVSetFor(key string, value []byte, lifetime time.Duration) error {
+	seconds := int64(math.Ceil(lifetime.Seconds()))
+	return answered(hostKVSetFor(key, asString(value), seconds), "KV set", key)
+}
+
+// KVDelete removes a key. One that isn't there is no error.
+func KVDelete(key string) error {
+	return answered(hostKVDelete(key), "KV delete", key)
+}
+
+// KVIncrement adds to the number kept under a key, which begins at 0, as one step, and returns the new number.
+func KVIncrement(key string, by int64) (int64, error) {
+	if err := answered(hostKVIncrement(key, by), "KV increment", key); err != nil {
+		return 0, err
+	}
+	number, err := strconv.ParseInt(asString(read(bufferReplyBody)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("KV increment %s: %w", key, err)
+	}
+	return number, nil
+}
