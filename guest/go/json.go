@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"strconv"
 )
 
 // decode decodes JSON into a value. Numbers in an any are a json.Number. An error says that what doesn't fit, and where.
@@ -18,15 +20,26 @@ func decode(content []byte, into any, what string) (err error) {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.UseNumber()
 	err = decoder.Decode(into)
-	var mismatch *json.UnmarshalTypeError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &mismatch) && mismatch.Field != "":
-		return fmt.Errorf("%s doesn't fit: %q can't be %s: it has to be %s", what, mismatch.Field, mismatch.Value, mismatch.Type)
-	default:
-		return fmt.Errorf("%s doesn't fit: %w", what, err)
+	if err != nil {
+		err = fmt.Errorf("%s doesn't fit: %w", what, withKey(err))
 	}
+	return err
+}
+
+// withKey returns an error of encoding/json in words for whoever reads a plugin's failures.
+func withKey(err error) error {
+	var mismatch *json.UnmarshalTypeError
+	if !errors.As(err, &mismatch) {
+		return err
+	}
+	subject, wanted := "it", mismatch.Type.String()
+	if mismatch.Field != "" {
+		subject = strconv.Quote(mismatch.Field)
+	}
+	if kind := mismatch.Type.Kind(); kind == reflect.Struct || kind == reflect.Map {
+		wanted = "an object"
+	}
+	return fmt.Errorf("%s can't be %s: it has to be %s", subject, mismatch.Value, wanted)
 }
 
 // encode returns a value as JSON, with <, > and & as they are.

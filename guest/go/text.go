@@ -1,7 +1,9 @@
 package guest
 
 import (
+	"bytes"
 	"errors"
+	"slices"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -11,6 +13,14 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
+// isPlain says of each byte whether it stands for itself; a byte outside of ASCII has to be looked at with its next ones.
+var isPlain = func() (plain [256]bool) {
+	for char := ' '; char < utf8.RuneSelf; char++ {
+		plain[char] = char != '"' && char != '\\'
+	}
+	return plain
+}()
+
 var errNotString = errors.New("it isn't a string")
 
 // unquote returns the text of a JSON string. The host's JSON is well-formed: what isn't a string is something else.
@@ -19,28 +29,20 @@ func unquote(json []byte) (string, error) {
 		return "", errNotString
 	}
 	json = json[1 : len(json)-1]
-	var text []byte
-	plain := 0
-	for at := 0; at < len(json); {
-		if json[at] != '\\' {
-			at++
-			continue
-		}
-		if text == nil {
-			text = make([]byte, 0, len(json))
-		}
-		text = append(text, json[plain:at]...)
-		var size int
-		if text, size = appendEscaped(text, json[at:]); size == 0 {
-			return "", errNotString
-		}
-		at += size
-		plain = at
-	}
-	if text == nil {
+	at := bytes.IndexByte(json, '\\')
+	if at < 0 {
 		return asString(json), nil
 	}
-	return asString(append(text, json[plain:]...)), nil
+	text := make([]byte, 0, len(json))
+	for at >= 0 {
+		var size int
+		if text, size = appendEscaped(append(text, json[:at]...), json[at:]); size == 0 {
+			return "", errNotString
+		}
+		json = json[at+size:]
+		at = bytes.IndexByte(json, '\\')
+	}
+	return asString(append(text, json...)), nil
 }
 
 // appendEscaped appends what the escape at the start of json stands for, and returns the escape's size, 0 for none.
@@ -89,28 +91,31 @@ func unit(json []byte) rune {
 
 // appendQuoted appends text as a JSON string. Bytes that aren't UTF-8 become U+FFFD.
 func appendQuoted(json []byte, text string) []byte {
-	json = append(json, '"')
-	plain := 0
-	for at := 0; at < len(text); {
-		char := text[at]
-		if char >= ' ' && char != '"' && char != '\\' && char < utf8.RuneSelf {
-			at++
+	json = append(slices.Grow(json, len(text)+2), '"')
+	for {
+		size := plainSize(text)
+		json = append(json, text[:size]...)
+		if text = text[size:]; text == "" {
+			return append(json, '"')
+		}
+		json = appendEscape(json, text[0])
+		text = text[1:]
+	}
+}
+
+// plainSize returns the size of what needs no escape at the start of text.
+func plainSize(text string) int {
+	for at := 0; at < len(text); at++ {
+		if isPlain[text[at]] {
 			continue
 		}
-		size := 1
-		if char >= utf8.RuneSelf {
-			var r rune
-			if r, size = utf8.DecodeRuneInString(text[at:]); r != utf8.RuneError || size > 1 {
-				at += size
-				continue
-			}
+		_, size := utf8.DecodeRuneInString(text[at:])
+		if size == 1 { // to be escaped, or not UTF-8
+			return at
 		}
-		json = append(json, text[plain:at]...)
-		json = appendEscape(json, char)
-		at += size
-		plain = at
+		at += size - 1
 	}
-	return append(append(json, text[plain:]...), '"')
+	return len(text)
 }
 
 func appendEscape(json []byte, char byte) []byte {

@@ -1,0 +1,95 @@
+package guest
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"testing"
+)
+
+type note struct {
+	ID    int64   `json:"id"`
+	Title *string `json:"title"`
+	Body  []byte  `json:"body"`
+}
+
+// What doesn't fit is named by its key, however deep.
+func TestDecodeNamesTheKey(t *testing.T) {
+	var value struct {
+		Notes []note `json:"notes"`
+		Own   note   `json:"own"`
+	}
+	for content, want := range map[string]string{
+		`{"own":{"id":"x"}}`: `the value doesn't fit: "own.id" can't be string: it has to be int64`,
+		`{"notes":3}`:        `the value doesn't fit: "notes" can't be number: it has to be []guest.note`,
+		`[]`:                 `the value doesn't fit: it can't be array: it has to be an object`,
+	} {
+		if err := decode([]byte(content), &value, "the value"); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", content, err)
+		}
+	}
+}
+
+// A number in an any keeps all its digits, and what isn't there keeps what it was.
+func TestDecodeKeeps(t *testing.T) {
+	var value any
+	content := `{"big":9007199254740993,"list":[1.0]}`
+	if err := decode([]byte(content), &value, ""); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := encode(value, ""); err != nil || string(again) != content {
+		t.Errorf("%s: %v", again, err)
+	}
+	kept := note{ID: 7}
+	if err := decode([]byte(`{"title":"x"}`), &kept, ""); err != nil || kept.ID != 7 || *kept.Title != "x" {
+		t.Errorf("%v: %v", kept, err)
+	}
+}
+
+// Parameters are scalars, and bytes in base64; none at all is no bytes.
+func TestParams(t *testing.T) {
+	for want, params := range map[string][]any{
+		"":                               nil,
+		`[null,true,7,1.5,"<ä>"]`:        {nil, true, int64(7), 1.5, "<ä>"},
+		`[{"base64":"/w=="},null]`:       {[]byte{0xff}, []byte(nil)},
+		`[{"base64":""},"2026-01-01",7]`: {[]byte{}, "2026-01-01", json.Number("7")},
+	} {
+		if encoded, err := encodeParams(params); err != nil || string(encoded) != want {
+			t.Errorf("%v: %s, %v", params, encoded, err)
+		}
+	}
+}
+
+// A row decodes into a struct or a map by its columns' names, into anything else from its only column.
+func TestRows(t *testing.T) {
+	columns, values := []string{"id", "title", "body"}, []json.RawMessage{[]byte("7"), []byte("null"), []byte(`"/w=="`)}
+	content, err := rowContent(reflect.TypeFor[note](), columns, values)
+	var row note
+	if err != nil || decode(content, &row, "") != nil || row.ID != 7 || row.Title != nil || string(row.Body) != "\xff" {
+		t.Errorf("%s: %v, %v", content, row, err)
+	}
+	if content, err := rowContent(reflect.TypeFor[map[string]any](), nil, nil); string(content) != "{}" {
+		t.Errorf("%s: %v", content, err)
+	}
+	if content, err := rowContent(reflect.TypeFor[int64](), columns[:1], values[:1]); string(content) != "7" {
+		t.Errorf("%s: %v", content, err)
+	}
+	if _, err := rowContent(reflect.TypeFor[string](), columns, values); err == nil {
+		t.Error("three columns fit into a string")
+	}
+}
+
+// An error is its code for errors.Is and itself for errors.As, and unknown codes keep their number.
+func TestErrors(t *testing.T) {
+	err := error(&Error{Call: "GET https://api.example.com/x", Code: ErrDenied, Reason: "origin not granted"})
+	if err.Error() != "GET https://api.example.com/x: denied: origin not granted" {
+		t.Error(err)
+	}
+	var refused *Error
+	if !errors.Is(err, ErrDenied) || errors.Is(err, ErrConflict) || !errors.As(err, &refused) {
+		t.Error("errors.Is or errors.As doesn't find its way")
+	}
+	if text := (&Error{Call: "call x", Code: -17}).Error(); text != "call x: code -17" {
+		t.Error(text)
+	}
+}
