@@ -8,14 +8,15 @@ package guest
 // For a function whose result doesn't matter, Result is any.
 func Call[Result any](name string, args any) (Result, error) {
 	var result Result
-	body := []byte("{}")
-	if args != nil {
-		var err error
-		if body, err = encode(args, "the arguments of "+name); err != nil {
-			return result, err
-		}
+	if args == nil {
+		args = struct{}{}
 	}
-	if err := answered(hostCall(name, asString(body)), "call", name); err != nil {
+	var answer int32
+	err := encode(args, "the arguments of "+name, func(body []byte) { answer = hostCall(name, asString(body)) })
+	if err != nil {
+		return result, err
+	}
+	if err := answered(answer, "call", name); err != nil {
 		return result, err
 	}
 	return result, decode(read(bufferReplyBody), &result, "the result of "+name)

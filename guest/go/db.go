@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 )
@@ -15,15 +16,20 @@ type Rows struct {
 
 // QueryRows runs a statement that gives rows. Parameters, for $1, $2 and so on, are nil, bool, numbers, strings and []byte.
 func QueryRows(sql string, params ...any) (*Rows, error) {
-	encoded, err := encodeParams(params)
+	var answer int32
+	err := encodeParams(params, func(encoded []byte) { answer = hostDBQuery(sql, asString(encoded)) })
 	if err != nil {
 		return nil, err
 	}
-	if err := answered(hostDBQuery(sql, asString(encoded)), "query", sql); err != nil {
+	if err := answered(answer, "query", sql); err != nil {
 		return nil, err
 	}
 	rows := new(Rows)
-	return rows, decode(read(bufferReplyBody), rows, "the reply")
+	err = decode(read(bufferReplyBody), rows, "the reply")
+	if err == nil && (rows.Columns == nil || rows.Rows == nil) {
+		err = errors.New("the reply doesn't fit: it has no columns or no rows")
+	}
+	return rows, err
 }
 
 // Query runs a statement that gives rows, and decodes each into a Row: a struct or a map takes columns by their names, as
@@ -51,27 +57,31 @@ func Query[Row any](sql string, params ...any) ([]Row, error) {
 
 // Exec runs a statement that changes something, and returns how many rows it changed.
 func Exec(sql string, params ...any) (changed int64, err error) {
-	encoded, err := encodeParams(params)
+	var answer int32
+	err = encodeParams(params, func(encoded []byte) { answer = hostDBExec(sql, asString(encoded)) })
 	if err != nil {
 		return 0, err
 	}
-	if err := answered(hostDBExec(sql, asString(encoded)), "exec", sql); err != nil {
+	if err := answered(answer, "exec", sql); err != nil {
 		return 0, err
 	}
 	var head struct {
-		RowsChanged int64 `json:"rows_changed"`
+		RowsChanged *int64 `json:"rows_changed"`
 	}
-	err = decode(read(bufferReplyHead), &head, "the reply")
-	return head.RowsChanged, err
+	if err := decode(read(bufferReplyHead), &head, "the reply"); err != nil {
+		return 0, err
+	}
+	if head.RowsChanged == nil {
+		return 0, errors.New("the reply doesn't fit: it has no rows_changed")
+	}
+	return *head.RowsChanged, nil
 }
 
-func encodeParams(params []any) ([]byte, error) {
-	if len(params) == 0 {
-		return nil, nil
-	}
-	type bytesParam struct {
-		Base64 []byte `json:"base64"`
-	}
+type bytesParam struct {
+	Base64 []byte `json:"base64"`
+}
+
+func encodeParams(params []any, use func(json []byte)) error {
 	scalars := make([]any, len(params))
 	for i, param := range params {
 		if content, isBytes := param.([]byte); isBytes && content != nil {
@@ -79,7 +89,7 @@ func encodeParams(params []any) ([]byte, error) {
 		}
 		scalars[i] = param
 	}
-	return encode(scalars, "a parameter")
+	return encode(scalars, "a parameter", use)
 }
 
 // rowContent returns a row as the JSON that its type decodes from.

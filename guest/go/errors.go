@@ -57,15 +57,16 @@ func answered(answer int32, call string, subject string) error {
 	return &Error{Call: call + " " + cut(subject), Code: Code(answer), Reason: reason()}
 }
 
-// reason returns the host's words for its last answer.
+// reason returns the host's words for its last answer, "" where it has none. It reads {"reason":"..."} without
+// encoding/json, which a plugin that needs nothing else of it would link for this alone.
 func reason() string {
-	head := bytes.TrimSpace(read(bufferReplyHead))
-	_, text, _ := bytes.Cut(bytes.TrimSuffix(head, []byte("}")), []byte(":"))
-	words, err := unquote(bytes.TrimSpace(text))
-	if err != nil {
-		return string(head)
+	head, isObject := bytes.CutSuffix(bytes.TrimSpace(read(bufferReplyHead)), []byte("}"))
+	key, words, hasValue := bytes.Cut(head, []byte(":"))
+	if !isObject || !hasValue || !bytes.HasSuffix(bytes.TrimSpace(key), []byte(`"reason"`)) {
+		return ""
 	}
-	return words
+	text, _ := unquote(bytes.TrimSpace(words))
+	return text
 }
 
 // cut returns a text's beginning: an SQL statement, a key or a URL can be long.

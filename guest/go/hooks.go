@@ -19,11 +19,7 @@ func Filter[T any](hook func(value T) (T, error)) {
 		if err != nil {
 			return err
 		}
-		output, err := encode(result, "the result")
-		if err == nil {
-			outputWrite(asString(output))
-		}
-		return err
+		return encode(result, "the result", func(output []byte) { outputWrite(asString(output)) })
 	})
 }
 

@@ -1,6 +1,9 @@
 package guest
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // Request is an HTTP request. The host follows redirects, and sets Host, Content-Length and their like itself.
 type Request struct {
@@ -43,13 +46,20 @@ func Fetch(request Request) (*Response, error) {
 	if head.Headers == nil {
 		head.Headers = Headers{}
 	}
-	encoded, err := encode(head, "the request")
+	var answer int32
+	err := encode(head, "the request", func(encoded []byte) {
+		answer = hostHTTPRequest(asString(encoded), asString(request.Body))
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err := answered(hostHTTPRequest(asString(encoded), asString(request.Body)), head.Method, head.URL); err != nil {
+	if err := answered(answer, head.Method, head.URL); err != nil {
 		return nil, err
 	}
 	response := &Response{Body: read(bufferReplyBody)}
-	return response, decode(read(bufferReplyHead), response, "the response")
+	err = decode(read(bufferReplyHead), response, "the response")
+	if err == nil && (response.Status == 0 || response.Headers == nil) {
+		err = errors.New("the response doesn't fit: it has no status or no headers")
+	}
+	return response, err
 }

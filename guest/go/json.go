@@ -9,21 +9,32 @@ import (
 	"strconv"
 )
 
-// decode decodes JSON into a value. Numbers in an any are a json.Number. An error says that what doesn't fit, and where.
+// decode decodes JSON into a value. Numbers in an any are a json.Number. An error says what doesn't fit, and where.
 func decode(content []byte, into any, what string) (err error) {
 	if text, isString := into.(*string); isString {
-		if *text, err = unquote(content); err != nil {
-			err = fmt.Errorf("%s doesn't fit: %w", what, err)
-		}
-		return err
+		*text, err = unquote(content)
+	} else {
+		err = decodeAny(content, into)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(content))
-	decoder.UseNumber()
-	err = decoder.Decode(into)
 	if err != nil {
 		err = fmt.Errorf("%s doesn't fit: %w", what, withKey(err))
 	}
 	return err
+}
+
+func decodeAny(content []byte, into any) error {
+	if !isText(content) {
+		return errors.New("it isn't UTF-8 or has half a character")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(content[decoder.InputOffset():])) > 0 {
+		return errors.New("it is more than one value")
+	}
+	return nil
 }
 
 // withKey returns an error of encoding/json in words for whoever reads a plugin's failures.
@@ -42,16 +53,24 @@ func withKey(err error) error {
 	return fmt.Errorf("%s can't be %s: it has to be %s", subject, mismatch.Value, wanted)
 }
 
-// encode returns a value as JSON, with <, > and & as they are.
-func encode(value any, what string) ([]byte, error) {
+// encode encodes a value as JSON, with <, > and & as they are, and hands it over. Its bytes are only lent.
+func encode(value any, what string, use func(json []byte)) error {
 	if text, isString := value.(string); isString {
-		return appendQuoted(nil, text), nil
+		use(appendQuoted(nil, text))
+		return nil
 	}
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
+	encoder := json.NewEncoder(sink(use))
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		return nil, fmt.Errorf("%s can't be encoded: %w", what, err)
+		return fmt.Errorf("%s can't be encoded: %w", what, err)
 	}
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
+	return nil
+}
+
+// sink takes what an encoder writes, a whole value and a line's end, without a copy.
+type sink func(json []byte)
+
+func (s sink) Write(line []byte) (int, error) {
+	s(bytes.TrimSuffix(line, []byte("\n")))
+	return len(line), nil
 }

@@ -23,31 +23,34 @@ var isPlain = func() (plain [256]bool) {
 
 var errNotString = errors.New("it isn't a string")
 
-// unquote returns the text of a JSON string. The host's JSON is well-formed: what isn't a string is something else.
+// unquote returns the text of a JSON string, without space around it.
 func unquote(json []byte) (string, error) {
 	if len(json) < 2 || json[0] != '"' || json[len(json)-1] != '"' {
 		return "", errNotString
 	}
 	json = json[1 : len(json)-1]
-	at := bytes.IndexByte(json, '\\')
-	if at < 0 {
+	size := plainSize(asString(json))
+	if size == len(json) {
 		return asString(json), nil
 	}
 	text := make([]byte, 0, len(json))
-	for at >= 0 {
-		var size int
-		if text, size = appendEscaped(append(text, json[:at]...), json[at:]); size == 0 {
+	for {
+		text, json = append(text, json[:size]...), json[size:]
+		if len(json) == 0 {
+			return asString(text), nil
+		}
+		if text, size = appendEscaped(text, json); size == 0 {
 			return "", errNotString
 		}
-		json = json[at+size:]
-		at = bytes.IndexByte(json, '\\')
+		json = json[size:]
+		size = plainSize(asString(json))
 	}
-	return asString(append(text, json...)), nil
 }
 
-// appendEscaped appends what the escape at the start of json stands for, and returns the escape's size, 0 for none.
+// appendEscaped appends what the escape at the start of json stands for, and returns the escape's size; 0 where there is
+// none, or half a character.
 func appendEscaped(text, json []byte) ([]byte, int) {
-	if len(json) < 2 {
+	if len(json) < 2 || json[0] != '\\' {
 		return text, 0
 	}
 	switch json[1] {
@@ -65,16 +68,16 @@ func appendEscaped(text, json []byte) ([]byte, int) {
 		return append(text, '\t'), 2
 	}
 	first := unit(json)
-	if first < 0 {
+	switch {
+	case first < 0:
 		return text, 0
-	}
-	if !utf16.IsSurrogate(first) {
+	case !utf16.IsSurrogate(first):
 		return utf8.AppendRune(text, first), 6
 	}
 	if pair := utf16.DecodeRune(first, unit(json[6:])); pair != utf8.RuneError {
 		return utf8.AppendRune(text, pair), 12
 	}
-	return utf8.AppendRune(text, utf8.RuneError), 6
+	return text, 0
 }
 
 // unit returns the number of the \uXXXX at the start of json, -1 for none.
@@ -128,5 +131,27 @@ func appendEscape(json []byte, char byte) []byte {
 		return append(json, '\\', 'u', '0', '0', hexDigits[char>>4], hexDigits[char&0xf])
 	default:
 		return utf8.AppendRune(json, utf8.RuneError)
+	}
+}
+
+// isText says whether JSON is UTF-8 and its escapes are whole characters: encoding/json takes U+FFFD for others.
+func isText(json []byte) bool {
+	if !utf8.Valid(json) {
+		return false
+	}
+	for {
+		at := bytes.IndexByte(json, '\\')
+		if at < 0 {
+			return true
+		}
+		json = json[at:]
+		size := 2
+		if unit(json) >= 0 {
+			_, size = appendEscaped(nil, json)
+		}
+		if size == 0 || size > len(json) {
+			return false
+		}
+		json = json[size:]
 	}
 }
