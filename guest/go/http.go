@@ -1,7 +1,9 @@
 package guest
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -22,6 +24,22 @@ type Response struct {
 
 // Headers are pairs of name and value, in their order.
 type Headers [][2]string
+
+// UnmarshalJSON reads headers, each of which has a name and a value.
+func (h *Headers) UnmarshalJSON(content []byte) error {
+	var pairs [][]string
+	if err := json.Unmarshal(content, &pairs); err != nil {
+		return err
+	}
+	*h = make(Headers, len(pairs))
+	for i, pair := range pairs {
+		if len(pair) != 2 {
+			return fmt.Errorf("a header of %d parts", len(pair))
+		}
+		(*h)[i] = [2]string(pair)
+	}
+	return nil
+}
 
 // Get returns the first value under a name, whatever its case; "" for none.
 func (h Headers) Get(name string) string {

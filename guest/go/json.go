@@ -37,10 +37,10 @@ func decodeAny(content []byte, into any) error {
 	return nil
 }
 
-// withKey returns an error of encoding/json in words for whoever reads a plugin's failures.
+// withKey returns an error of encoding/json in words for whoever reads a plugin's failures, and any other as it is.
 func withKey(err error) error {
-	var mismatch *json.UnmarshalTypeError
-	if !errors.As(err, &mismatch) {
+	mismatch, isMismatch := err.(*json.UnmarshalTypeError)
+	if !isMismatch {
 		return err
 	}
 	subject, wanted := "it", mismatch.Type.String()

@@ -2,10 +2,7 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"fuseboard.dev/guest"
 )
@@ -45,18 +42,6 @@ func note() {
 
 func main() {}
 
-type record struct {
-	Title  string   `json:"title"`
-	Tags   []string `json:"tags"`
-	Votes  int64    `json:"votes"`
-	Ratio  float64  `json:"ratio"`
-	Author *author  `json:"author"`
-}
-
-type author struct {
-	Name string `json:"name"`
-}
-
 func changeRecord(value record) (record, error) {
 	value.Title = asciiUpper(value.Title)
 	value.Votes++
@@ -71,40 +56,4 @@ func asciiUpper(text string) string {
 		}
 	}
 	return string(upper)
-}
-
-// UnmarshalJSON reads a record whose keys are all there, which encoding/json doesn't ask for.
-func (r *record) UnmarshalJSON(content []byte) error {
-	type plain record
-	if err := require(content, []string{"title", "tags", "votes", "ratio"}, "author"); err != nil {
-		return err
-	}
-	return json.Unmarshal(content, (*plain)(r))
-}
-
-// UnmarshalJSON reads an author with a name.
-func (a *author) UnmarshalJSON(content []byte) error {
-	type plain author
-	if err := require(content, []string{"name"}); err != nil {
-		return err
-	}
-	return json.Unmarshal(content, (*plain)(a))
-}
-
-func require(content []byte, keys []string, nullable ...string) error {
-	var found map[string]json.RawMessage
-	if err := json.Unmarshal(content, &found); err != nil {
-		return err
-	}
-	for _, key := range append(keys, nullable...) {
-		if _, isThere := found[key]; !isThere {
-			return fmt.Errorf("%q is missing", key)
-		}
-	}
-	for _, key := range keys {
-		if bytes.Equal(found[key], []byte("null")) {
-			return fmt.Errorf("%q is null", key)
-		}
-	}
-	return nil
 }
