@@ -11,13 +11,15 @@ func Call[Result any](name string, args any) (Result, error) {
 	if args == nil {
 		args = struct{}{}
 	}
-	var answer int32
-	err := encode(args, "the arguments of "+name, func(body []byte) { answer = hostCall(name, asString(body)) })
-	if err != nil {
-		return result, err
+	var answer reply
+	err := encode(args, "the arguments of "+name, func(body []byte) {
+		answer = ask(func() int32 { return hostCall(name, asString(body)) })
+	})
+	if err == nil {
+		err = answer.failure("call", name)
 	}
-	if err := answered(answer, "call", name); err != nil {
-		return result, err
+	if err == nil {
+		err = decode(answer.body, &result, "the result of "+name)
 	}
-	return result, decode(read(bufferReplyBody), &result, "the result of "+name)
+	return result, err
 }

@@ -16,20 +16,18 @@ type Rows struct {
 
 // QueryRows runs a statement that gives rows. Parameters, for $1, $2 and so on, are nil, bool, numbers, strings and []byte.
 func QueryRows(sql string, params ...any) (*Rows, error) {
-	var answer int32
-	err := encodeParams(params, func(encoded []byte) { answer = hostDBQuery(sql, asString(encoded)) })
+	answer, err := askDB(hostDBQuery, "query", sql, params)
 	if err != nil {
 		return nil, err
 	}
-	if err := answered(answer, "query", sql); err != nil {
+	rows := new(Rows)
+	if err := decode(answer.body, rows, "the reply"); err != nil {
 		return nil, err
 	}
-	rows := new(Rows)
-	err = decode(read(bufferReplyBody), rows, "the reply")
-	if err == nil && (rows.Columns == nil || rows.Rows == nil) {
-		err = errors.New("the reply doesn't fit: it has no columns or no rows")
+	if rows.Columns == nil || rows.Rows == nil {
+		return nil, errors.New("the reply doesn't fit: it has no columns or no rows")
 	}
-	return rows, err
+	return rows, nil
 }
 
 // Query runs a statement that gives rows, and decodes each into a Row: a struct or a map takes columns by their names, as
@@ -57,24 +55,30 @@ func Query[Row any](sql string, params ...any) ([]Row, error) {
 
 // Exec runs a statement that changes something, and returns how many rows it changed.
 func Exec(sql string, params ...any) (changed int64, err error) {
-	var answer int32
-	err = encodeParams(params, func(encoded []byte) { answer = hostDBExec(sql, asString(encoded)) })
+	answer, err := askDB(hostDBExec, "exec", sql, params)
 	if err != nil {
-		return 0, err
-	}
-	if err := answered(answer, "exec", sql); err != nil {
 		return 0, err
 	}
 	var head struct {
 		RowsChanged *int64 `json:"rows_changed"`
 	}
-	if err := decode(read(bufferReplyHead), &head, "the reply"); err != nil {
+	if err := decode(answer.head, &head, "the reply"); err != nil {
 		return 0, err
 	}
 	if head.RowsChanged == nil {
 		return 0, errors.New("the reply doesn't fit: it has no rows_changed")
 	}
 	return *head.RowsChanged, nil
+}
+
+func askDB(call func(sql, params string) int32, name, sql string, params []any) (answer reply, err error) {
+	err = encodeParams(params, func(encoded []byte) {
+		answer = ask(func() int32 { return call(sql, asString(encoded)) })
+	})
+	if err == nil {
+		err = answer.failure(name, sql)
+	}
+	return answer, err
 }
 
 type bytesParam struct {

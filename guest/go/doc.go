@@ -12,7 +12,7 @@
 //
 //	func main() {} // never runs
 //
-//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags="-s -w" -o plugin.wasm
+//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags=-w -o plugin.wasm
 //
 // # Rules
 //
@@ -22,7 +22,7 @@
 //   - Host calls (HTTP, database, keys and values, functions of the application) need a capability in the manifest, and
 //     a module that links one without it isn't loaded. Only what a plugin calls is linked.
 //   - A host call that is refused or fails gives an [*Error]; the hook may go on.
-//   - What one goroutine does to the host, no other may do at once; goroutines that are left when a hook ends are gone.
+//   - Goroutines take turns: nothing runs while one waits for the host. Those that are left when a hook ends are gone.
 //   - Values are JSON, by encoding/json. Numbers in an any are a [json.Number], so that no digit is lost.
 //   - Compiled for anything but wasip1, settings and context are empty, the log goes to standard error and host calls
 //     panic: functions of yours can be tested by go test as long as they make none.

@@ -49,23 +49,23 @@ func (e *Error) Error() string {
 // Unwrap returns the code, for [errors.Is].
 func (e *Error) Unwrap() error { return e.Code }
 
-// answered returns the error of a host call's answer, nil where it went well.
-func answered(answer int32, call string, subject string) error {
-	if answer >= 0 {
+// failure returns what a host call was answered as an error, nil where it went well.
+func (r reply) failure(call, subject string) error {
+	if r.code >= 0 {
 		return nil
 	}
-	return &Error{Call: call + " " + cut(subject), Code: Code(answer), Reason: reason()}
+	return &Error{Call: call + " " + cut(subject), Code: Code(r.code), Reason: r.reason()}
 }
 
-// reason returns the host's words for its last answer, "" where it has none. It reads {"reason":"..."} without
-// encoding/json, which a plugin that needs nothing else of it would link for this alone.
-func reason() string {
-	head, isObject := bytes.CutSuffix(bytes.TrimSpace(read(bufferReplyHead)), []byte("}"))
+// reason returns the host's words, "" where it has none. It reads {"reason":"..."} without encoding/json, which a plugin
+// that needs nothing else of it would link for this alone.
+func (r reply) reason() string {
+	head, isObject := bytes.CutSuffix(trimmed(r.head), []byte("}"))
 	key, words, hasValue := bytes.Cut(head, []byte(":"))
-	if !isObject || !hasValue || !bytes.HasSuffix(bytes.TrimSpace(key), []byte(`"reason"`)) {
+	if !isObject || !hasValue || !bytes.HasSuffix(trimmed(key), []byte(`"reason"`)) {
 		return ""
 	}
-	text, _ := unquote(bytes.TrimSpace(words))
+	text, _ := unquote(words)
 	return text
 }
 

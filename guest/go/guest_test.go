@@ -109,3 +109,15 @@ func TestErrors(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// A reason is read where the head has one, and there is none otherwise.
+func TestReasons(t *testing.T) {
+	for head, want := range map[string]string{
+		`{"reason":"told: \"ö\" {}"}`: `told: "ö" {}`, ` { "reason" : "x" } `: "x",
+		"": "", "{}": "", "[]": "", `{"reason": "cut`: "", `{"reason": 7}`: "", `{"reason"}`: "", `{"other":"x"}`: "",
+	} {
+		if reason := (reply{head: []byte(head)}).reason(); reason != want {
+			t.Errorf("%s: %q", head, reason)
+		}
+	}
+}

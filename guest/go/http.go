@@ -64,20 +64,22 @@ func Fetch(request Request) (*Response, error) {
 	if head.Headers == nil {
 		head.Headers = Headers{}
 	}
-	var answer int32
+	var answer reply
 	err := encode(head, "the request", func(encoded []byte) {
-		answer = hostHTTPRequest(asString(encoded), asString(request.Body))
+		answer = ask(func() int32 { return hostHTTPRequest(asString(encoded), asString(request.Body)) })
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := answered(answer, head.Method, head.URL); err != nil {
+	if err := answer.failure(head.Method, head.URL); err != nil {
 		return nil, err
 	}
-	response := &Response{Body: read(bufferReplyBody)}
-	err = decode(read(bufferReplyHead), response, "the response")
-	if err == nil && (response.Status == 0 || response.Headers == nil) {
-		err = errors.New("the response doesn't fit: it has no status or no headers")
+	response := &Response{Body: answer.body}
+	if err := decode(answer.head, response, "the response"); err != nil {
+		return nil, err
 	}
-	return response, err
+	if response.Status == 0 || response.Headers == nil {
+		return nil, errors.New("the response doesn't fit: it has no status or no headers")
+	}
+	return response, nil
 }

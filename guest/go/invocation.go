@@ -26,12 +26,12 @@ func Info() CallInfo {
 //	settings := Settings{Limit: 10}
 //	err := guest.Settings(&settings)
 func Settings(into any) error {
-	return decode(read(bufferSettings), into, "the settings: what is there")
+	return decode(read(bufferSettings), into, "a setting")
 }
 
 // Context decodes what the application passes beside the value, an object that may be empty, into a pointer.
 func Context(into any) error {
-	return decode(read(bufferContext), into, "the context: what is there")
+	return decode(read(bufferContext), into, "the context")
 }
 
 // Limit is one of an invocation's limits.

@@ -31,7 +31,7 @@ func decodeAny(content []byte, into any) error {
 	if err := decoder.Decode(into); err != nil {
 		return err
 	}
-	if len(bytes.TrimSpace(content[decoder.InputOffset():])) > 0 {
+	if len(trimmed(content[decoder.InputOffset():])) > 0 {
 		return errors.New("it is more than one value")
 	}
 	return nil

@@ -23,8 +23,9 @@ var isPlain = func() (plain [256]bool) {
 
 var errNotString = errors.New("it isn't a string")
 
-// unquote returns the text of a JSON string, without space around it.
+// unquote returns the text of a JSON string.
 func unquote(json []byte) (string, error) {
+	json = trimmed(json)
 	if len(json) < 2 || json[0] != '"' || json[len(json)-1] != '"' {
 		return "", errNotString
 	}
@@ -133,6 +134,9 @@ func appendEscape(json []byte, char byte) []byte {
 		return utf8.AppendRune(json, utf8.RuneError)
 	}
 }
+
+// trimmed returns JSON without space around it.
+func trimmed(json []byte) []byte { return bytes.Trim(json, " \t\r\n") }
 
 // isText says whether JSON is UTF-8 and its escapes are whole characters: encoding/json takes U+FFFD for others.
 func isText(json []byte) bool {

@@ -2,7 +2,6 @@ package guest
 
 import (
 	"encoding/json"
-	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -35,13 +34,13 @@ func FuzzUnquoted(f *testing.F) {
 		f.Add(string(quoted))
 	}
 	for _, content := range []string{
-		`"\/\b\f\n\r\t"`, `"\ud83d\ude00"`, `"\uD83D"`, `"\ude00x"`, `"\ud83d\ud83d\ude00"`, `"\ud83d\n"`, "3", "null", `["a"]`, `{"a":"b"}`,
+		`"\/\b\f\n\r\t"`, `"\ud83d\ude00"`, `"\uD83D"`, `"\ude00x"`, `"\ud83d\ud83d\ude00"`, `"\ud83d\n"`, " \t\r\n\"\" ", "3", "null", `["a"]`, `{"a":"b"}`,
 	} {
 		f.Add(content)
 	}
 	f.Fuzz(func(t *testing.T, content string) {
-		if !json.Valid([]byte(content)) || !utf8.ValidString(content) || strings.TrimSpace(content) != content {
-			t.Skip("the host's JSON is well-formed, without space around it")
+		if !json.Valid([]byte(content)) || !utf8.ValidString(content) {
+			t.Skip("it isn't JSON")
 		}
 		var want any
 		if err := json.Unmarshal([]byte(content), &want); err != nil {
