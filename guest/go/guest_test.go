@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 type note struct {
@@ -119,5 +122,26 @@ func TestReasons(t *testing.T) {
 		if reason := (reply{head: []byte(head)}).reason(); reason != want {
 			t.Errorf("%s: %q", head, reason)
 		}
+	}
+}
+
+// A goroutine that asks the host waits until the one before has its reply, which the next call would replace.
+func TestAskIsOneAtATime(t *testing.T) {
+	var all sync.WaitGroup
+	var inside, most atomic.Int32
+	for range 10 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			ask(func() int32 {
+				most.Store(max(most.Load(), inside.Add(1)))
+				time.Sleep(time.Millisecond)
+				return inside.Add(-1)
+			})
+		}()
+	}
+	all.Wait()
+	if most.Load() != 1 {
+		t.Errorf("%d asked at once", most.Load())
 	}
 }

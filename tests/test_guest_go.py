@@ -1,0 +1,268 @@
+"""The SDK for Go: its own tests, the page about it, what only a compiled guest shows, and the example plugin."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import fuseboard as fb
+from fuseboard.backends.memory import MemoryKv
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+SDK: Final = ROOT / "guest/go"
+PLUGIN: Final = ROOT / "plugins/comment-score"
+PAGE: Final = ROOT / "docs/plugins/go.md"
+FOLDERS: Final = [SDK, ROOT / "guest/conformance/go", PLUGIN]
+
+GUEST: Final = {"GOOS": "wasip1", "GOARCH": "wasm", "CGO_ENABLED": "0"}
+BUILD: Final = ("build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-w")
+
+PACKAGES: Final = {
+    "errors": "errors", "fmt": "fmt", "guest": "fuseboard.dev/guest", "guestslog": "fuseboard.dev/guest/guestslog",
+    "slog": "log/slog", "strconv": "strconv", "testing": "testing", "time": "time",
+}  # fmt: skip
+"""What the page's blocks import where they don't say so, by the names they use."""
+
+TEXT: Final = fb.Filter("text", str)
+SCORE: Final = fb.Filter("comment.score", dict)
+
+MODULE: Final = f"""
+module example.com/tried
+
+go 1.24
+
+require fuseboard.dev/guest v0.0.0
+
+replace fuseboard.dev/guest => {SDK}
+"""
+
+SOURCE: Final = """
+package main
+
+import (
+	"time"
+
+	"fuseboard.dev/guest"
+)
+
+//go:wasmexport panics
+func panics() { guest.FilterString(panicking) }
+
+func panicking(value string) (string, error) {
+	return string(value[len(value)]), nil
+}
+
+//go:wasmexport fails
+func fails() {
+	guest.FilterString(func(value string) (string, error) { guest.Fail("no " + value); return "", nil })
+}
+
+//go:wasmexport deadlocks
+func deadlocks() { guest.FilterString(func(string) (string, error) { select {} }) }
+
+//go:wasmexport leaves
+func leaves() {
+	guest.FilterString(func(value string) (string, error) {
+		go func() {
+			for {
+				time.Sleep(time.Hour)
+			}
+		}()
+		return value + "!", nil
+	})
+}
+
+func main() {}
+"""
+
+
+def go(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run Go in a folder and return what it prints; skip the test where there is none, and on CI fail it."""
+    if shutil.which("go") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("Go isn't on PATH: install Go from https://go.dev/dl")
+    alone = {"GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    done = subprocess.run(
+        ["go", *arguments],
+        cwd=folder,
+        env={**os.environ, **alone, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def written(folder: Path, source: str, name: str = "plugin.go") -> Path:
+    """Write a plugin's source and its go.mod."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(source, encoding="utf-8")
+    (folder / "go.mod").write_text(MODULE, encoding="utf-8")
+    return folder
+
+
+# ── source ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_sources_are_in_gos_form(folder: Path) -> None:
+    """Go's formatter would change nothing, and its vet finds nothing, for this machine and for a guest."""
+    go(folder, "vet", "./...")
+    go(folder, "vet", "./...", **GUEST)
+    formatted = subprocess.run(["gofmt", "-l", "."], cwd=folder, capture_output=True, encoding="utf-8", check=True)
+    assert formatted.stdout == ""
+
+
+@pytest.mark.parametrize("folder", [SDK, PLUGIN], ids=["sdk", "plugin"])
+def test_gos_own_tests_pass(folder: Path) -> None:
+    """What needs no host is tested by `go test`."""
+    go(folder, "test", "./...")
+
+
+def test_the_pages_examples_compile(tmp_path: Path) -> None:
+    """Each block of Go on the page is a whole file, or declarations that lack nothing but their imports."""
+    blocks = re.findall(r"^```go\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for number, block in enumerate(blocks):
+        folder = tmp_path / f"block{number}"
+        folder.mkdir()
+        name = "plugin_test.go" if "testing.T" in block else "plugin.go"
+        (folder / name).write_text(whole(block), encoding="utf-8")
+    written(tmp_path, "package main\n\nfunc main() {}\n")
+
+    assert len(blocks) > 10
+    go(tmp_path, "vet", "./...", **GUEST)
+    go(tmp_path, "test", "./...")
+
+
+def whole(block: str) -> str:
+    """Return a block as a file."""
+    if block.startswith("package "):
+        return block
+    used = [f'"{path}"' for name, path in PACKAGES.items() if re.search(rf"\b{name}\.[A-Z]", block)]
+    return f"package main\n\nimport ({'; '.join(used)})\n\n{block}\nfunc main() {{}}\n"
+
+
+# ── a guest ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Compile the source above."""
+    folder = written(tmp_path_factory.mktemp("guest"), SOURCE)
+    go(folder, *BUILD, "-o", "plugin.wasm", **GUEST)
+    return (folder / "plugin.wasm").read_bytes()
+
+
+def invoked(module: bytes, export: str) -> fb.Outcome:
+    """Run an export as a filter of a text."""
+    manifest = {
+        "manifest": 1,
+        "slug": "tried",
+        "version": "1.0.0",
+        "hooks": [{"name": "text", "export": export}],
+        "server": {"invocation_timeout_ms": 10_000},
+    }
+    with fb.Host(hooks=[TEXT]) as host:
+        host.load_bytes(module, manifest)
+        return host.invoke("tried", TEXT, "text")
+
+
+def test_a_panic_fails_with_its_place(module: bytes) -> None:
+    """The trap's detail has the panic's message, and the first place that isn't the runtime's."""
+    outcome = invoked(module, "panics")
+
+    assert isinstance(outcome, fb.Trapped)
+    assert outcome.trap.cause == fb.Cause.FAILED
+    assert outcome.trap.detail == (
+        "panic: runtime error: index out of range [4] with length 4 at plugin.go:14 in main.panicking"
+    )
+
+
+def test_fail_ends_a_hook_where_it_is_called(module: bytes) -> None:
+    """`guest.Fail` doesn't return, and its message is the trap's detail."""
+    outcome = invoked(module, "fails")
+
+    assert isinstance(outcome, fb.Trapped)
+    assert (outcome.trap.cause, outcome.trap.detail) == (fb.Cause.FAILED, "no text")
+
+
+def test_a_deadlock_is_a_crash(module: bytes) -> None:
+    """A hook that waits for nobody ends, instead of hanging."""
+    outcome = invoked(module, "deadlocks")
+
+    assert isinstance(outcome, fb.Trapped)
+    assert outcome.trap.cause == fb.Cause.CRASH
+
+
+def test_what_goroutines_are_left_holds_nothing_up(module: bytes) -> None:
+    """A hook that returns has ended, whatever still runs."""
+    outcome = invoked(module, "leaves")
+
+    assert isinstance(outcome, fb.Completed)
+    assert outcome.value == "text!"
+
+
+# ── the example plugin ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def kv() -> MemoryKv:
+    return MemoryKv()
+
+
+@pytest.fixture
+def scored(kv: MemoryKv) -> Iterator[fb.Host]:
+    """A host with the example plugin."""
+    with fb.Host(hooks=[SCORE], backends=fb.Backends(kv=kv)) as host:
+        host.load(PLUGIN, grants="as-requested", limits=fb.Limits(invocation_timeout_ms=10_000))
+        yield host
+
+
+def test_comments_are_scored_by_what_they_say(scored: fb.Host) -> None:
+    """Links, listed words and capitals raise a score; a comment without them keeps it."""
+    texts = {
+        "hello": 0.5,
+        "https://a.example https://b.example": 4.5,
+        "my casino, your Casino": 5.5,
+        "BUY IT WHILE YOU CAN": 3.5,
+    }
+    scored.apply_filter(SCORE, {"author": "Zoë", "text": "the first", "score": 0})
+
+    assert {
+        text: scored.apply_filter(SCORE, {"author": "Zoë", "text": text, "score": 0.5})["score"] for text in texts
+    } == texts
+
+
+def test_comments_are_counted_by_author(scored: fb.Host, kv: MemoryKv) -> None:
+    """An author's first comment scores more than the next, and the count is kept."""
+    scores = [
+        scored.apply_filter(SCORE, {"author": author, "text": "hello", "score": 0})["score"]
+        for author in ("a", "b", "a")
+    ]
+
+    assert scores == [1, 1, 0]
+    assert kv.items("comment-score") == {b"comments:a": b"2", b"comments:b": b"1"}
+
+
+def test_the_module_is_what_its_source_gives(tmp_path: Path) -> None:
+    """The same version of Go makes the committed bytes again, from another folder."""
+    committed = (PLUGIN / "plugin.wasm").read_bytes()
+    made_with = re.search(rb"Go cmd/compile.(go[\d.]+)", committed, re.DOTALL)
+    assert made_with is not None
+    here = go(PLUGIN, "env", "GOVERSION").strip()
+    if made_with[1].decode() != here:
+        pytest.skip(f"the committed module was made with {made_with[1].decode()}, and this is {here}")
+
+    for folder in (SDK, PLUGIN):
+        shutil.copytree(folder, tmp_path / folder.relative_to(ROOT))
+    copied = tmp_path / PLUGIN.relative_to(ROOT)
+    go(copied, *BUILD, "-o", "again.wasm", **GUEST)
+
+    assert (copied / "again.wasm").read_bytes() == committed
