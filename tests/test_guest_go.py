@@ -47,6 +47,7 @@ SOURCE: Final = """
 package main
 
 import (
+	"os"
 	"time"
 
 	"fuseboard.dev/guest"
@@ -66,6 +67,17 @@ func fails() {
 
 //go:wasmexport deadlocks
 func deadlocks() { guest.FilterString(func(string) (string, error) { select {} }) }
+
+//go:wasmexport escapes
+func escapes() {
+	guest.FilterString(func(value string) (string, error) { go panic("elsewhere"); select {} })
+}
+
+//go:wasmexport exits
+func exits() { guest.FilterString(func(string) (string, error) { os.Exit(0); return "", nil }) }
+
+//go:wasmexport exits_badly
+func exitsBadly() { guest.FilterString(func(string) (string, error) { os.Exit(3); return "", nil }) }
 
 //go:wasmexport leaves
 func leaves() {
@@ -181,7 +193,7 @@ def test_a_panic_fails_with_its_place(module: bytes) -> None:
     assert isinstance(outcome, fb.Trapped)
     assert outcome.trap.cause == fb.Cause.FAILED
     assert outcome.trap.detail == (
-        "panic: runtime error: index out of range [4] with length 4 at plugin.go:14 in main.panicking"
+        "panic: runtime error: index out of range [4] with length 4 at plugin.go:15 in main.panicking"
     )
 
 
@@ -193,12 +205,23 @@ def test_fail_ends_a_hook_where_it_is_called(module: bytes) -> None:
     assert (outcome.trap.cause, outcome.trap.detail) == (fb.Cause.FAILED, "no text")
 
 
-def test_a_deadlock_is_a_crash(module: bytes) -> None:
-    """A hook that waits for nobody ends, instead of hanging."""
-    outcome = invoked(module, "deadlocks")
+@pytest.mark.parametrize("export", ["deadlocks", "escapes"])
+def test_what_nothing_recovers_is_a_crash(module: bytes, export: str) -> None:
+    """A hook that waits for nobody ends, instead of hanging, and so does one with a goroutine that panics."""
+    outcome = invoked(module, export)
 
     assert isinstance(outcome, fb.Trapped)
     assert outcome.trap.cause == fb.Cause.CRASH
+
+
+def test_exiting_ends_a_hook(module: bytes) -> None:
+    """`os.Exit(0)` leaves the value as it is, and another number is a failure."""
+    well, badly = invoked(module, "exits"), invoked(module, "exits_badly")
+
+    assert isinstance(well, fb.Completed)
+    assert not well.changed
+    assert isinstance(badly, fb.Trapped)
+    assert badly.trap.cause == fb.Cause.FAILED
 
 
 def test_what_goroutines_are_left_holds_nothing_up(module: bytes) -> None:
