@@ -1,0 +1,213 @@
+//! The plugin's own database. Changes last when the invocation completes.
+//!
+//! Parameters stand for `$1`, `$2` … in the SQL: a tuple, an array or a slice, `()` where there are none. Bytes go as
+//! [`Bytes`].
+//!
+//! ```no_run
+//! use fuseboard_guest::{Error, db};
+//! use serde::Deserialize;
+//!
+//! #[derive(Deserialize)]
+//! struct Note {
+//!     id: i64,
+//!     text: String,
+//! }
+//!
+//! fn replaced(post: i64, text: &str) -> Result<Vec<Note>, Error> {
+//!     let old = db::query("SELECT id, text FROM notes WHERE post = $1", (post,))?;
+//!     db::exec("UPDATE notes SET text = $2 WHERE post = $1", (post, text))?;
+//!     Ok(old)
+//! }
+//! ```
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::abi::buffer;
+use crate::error::answered;
+use crate::{Error, imports, json};
+
+/// Runs a statement that gives rows, and returns them as values of a type of yours.
+///
+/// A struct is filled by the columns' names, a tuple by their order.
+///
+/// # Errors
+/// What the host answered: [`Code::BadRequest`](crate::Code::BadRequest) for SQL that the database doesn't take …;
+/// [`Code::WrongType`](crate::Code::WrongType) where a row doesn't fit.
+pub fn query<T: DeserializeOwned>(sql: &str, params: impl Params) -> Result<Vec<T>, Error> {
+    let Rows { columns, rows } = query_rows(sql, params)?;
+    let typed = |row: Vec<Value>| T::deserialize(Row { columns: &columns, values: row });
+    rows.into_iter().map(typed).collect::<Result<_, _>>().map_err(|error| Error::wrong_type(named("query", sql), error))
+}
+
+/// Runs a statement that gives rows, and returns them with the columns' names, untyped.
+///
+/// # Errors
+/// What the host answered.
+pub fn query_rows(sql: &str, params: impl Params) -> Result<Rows, Error> {
+    let what = || named("query", sql);
+    let params = json::encode(&params.as_array(), what)?;
+    answered(imports::db_query(sql.as_bytes(), &params), what)?;
+    json::decode(&imports::read(buffer::REPLY_BODY), what)
+}
+
+/// Runs a statement that changes something, and returns how many rows.
+///
+/// # Errors
+/// What the host answered: [`Code::Denied`](crate::Code::Denied) where only reading was granted,
+/// [`Code::Conflict`](crate::Code::Conflict) where a constraint of a table stands against it …
+pub fn exec(sql: &str, params: impl Params) -> Result<u64, Error> {
+    #[derive(Deserialize)]
+    struct Head {
+        rows_changed: u64,
+    }
+    let what = || named("exec", sql);
+    let params = json::encode(&params.as_array(), what)?;
+    answered(imports::db_exec(sql.as_bytes(), &params), what)?;
+    json::decode(&imports::read(buffer::REPLY_HEAD), what).map(|head: Head| head.rows_changed)
+}
+
+/// Rows as they came.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Rows {
+    /// The columns' names.
+    pub columns: Vec<String>,
+    /// A value for each column in each row; bytes are base64 text.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// Bytes as a parameter, or in a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("base64", &STANDARD.encode(&self.0))?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What can stand for `$1`, `$2` … in SQL.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the parameters of an SQL statement",
+    label = "not a tuple, an array or a slice",
+    note = "parameters are a tuple of values that are `Serialize`, at most 12, such as `(id,)` or `(id, &title)`",
+    note = "or an array or slice of them; `()` is none"
+)]
+pub trait Params: private::Params {}
+
+mod private {
+    pub trait Params {
+        fn as_array(&self) -> impl serde::Serialize;
+    }
+}
+
+impl<T: private::Params> Params for T {}
+
+impl private::Params for () {
+    fn as_array(&self) -> impl Serialize {
+        [(); 0]
+    }
+}
+
+impl<T: Serialize, const N: usize> private::Params for [T; N] {
+    fn as_array(&self) -> impl Serialize {
+        self.as_slice()
+    }
+}
+
+impl<T: Serialize> private::Params for &[T] {
+    fn as_array(&self) -> impl Serialize {
+        *self
+    }
+}
+
+impl<T: Serialize> private::Params for &Vec<T> {
+    fn as_array(&self) -> impl Serialize {
+        self.as_slice()
+    }
+}
+
+macro_rules! tuples {
+    ($($name:ident)+) => {
+        impl<$($name: Serialize),+> private::Params for ($($name,)+) {
+            fn as_array(&self) -> impl Serialize {
+                self
+            }
+        }
+    };
+}
+
+tuples!(A);
+tuples!(A B);
+tuples!(A B C);
+tuples!(A B C D);
+tuples!(A B C D E);
+tuples!(A B C D E F);
+tuples!(A B C D E F G);
+tuples!(A B C D E F G H);
+tuples!(A B C D E F G H I);
+tuples!(A B C D E F G H I J);
+tuples!(A B C D E F G H I J K);
+tuples!(A B C D E F G H I J K L);
+
+/// A row to decode: a map from columns where a struct or a map is asked for, else a sequence.
+struct Row<'rows> {
+    columns: &'rows [String],
+    values: Vec<Value>,
+}
+
+impl<'de> Row<'_> {
+    fn visit_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, serde_json::Error> {
+        let columns = self.columns.iter().map(String::as_str);
+        visitor.visit_map(MapDeserializer::new(columns.zip(self.values)))
+    }
+}
+
+impl<'de> Deserializer<'de> for Row<'_> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        SeqDeserializer::new(self.values.into_iter().map(IntoDeserializer::into_deserializer)).deserialize_any(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.visit_map(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.visit_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct enum identifier ignored_any
+    }
+}
+
+fn named(what: &str, sql: &str) -> String {
+    const LONGEST: usize = 80;
+    match sql.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("db {what} {}…", &sql[..end]),
+        None => format!("db {what} {sql}"),
+    }
+}

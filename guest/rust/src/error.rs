@@ -1,0 +1,122 @@
+//! What can go wrong with what the host is asked for.
+
+use std::fmt;
+
+use crate::abi::{answer, buffer};
+use crate::imports;
+
+/// What the host had to say against a call, or why what it gave doesn't fit a type.
+///
+/// It reads as what was asked, the code, and the host's reason: `GET https://api.example.com/x: denied: not granted`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    what: String,
+    code: Code,
+    reason: String,
+}
+
+/// Which kind of error it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Code {
+    /// The target lies outside of what the operator granted.
+    Denied,
+    /// The call is malformed, or the service can't make sense of it.
+    BadRequest,
+    /// There is no such function. A key that isn't there is no error: see [`kv::get`](crate::kv::get).
+    NotFound,
+    /// The application's service failed or was late.
+    BackendFailed,
+    /// A part of the request or the reply is larger than the operator's cap.
+    TooLarge,
+    /// It goes against what is stored there.
+    Conflict,
+    /// A number that this version doesn't know.
+    Unknown(i32),
+    /// JSON that doesn't fit the type it was asked for as, or a value that can't be written as JSON. Never the host's answer.
+    WrongType,
+}
+
+impl Code {
+    pub(crate) fn of(answer: i32) -> Self {
+        match answer {
+            answer::DENIED => Self::Denied,
+            answer::BAD_REQUEST => Self::BadRequest,
+            answer::NOT_FOUND => Self::NotFound,
+            answer::BACKEND_FAILED => Self::BackendFailed,
+            answer::TOO_LARGE => Self::TooLarge,
+            answer::CONFLICT => Self::Conflict,
+            other => Self::Unknown(other),
+        }
+    }
+
+    /// Returns the name that the documentation has for it: `denied`, `bad_request` …, without the number of an unknown one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::BadRequest => "bad_request",
+            Self::NotFound => "not_found",
+            Self::BackendFailed => "backend_failed",
+            Self::TooLarge => "too_large",
+            Self::Conflict => "conflict",
+            Self::Unknown(_) => "unknown",
+            Self::WrongType => "wrong_type",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())?;
+        match self {
+            Self::Unknown(number) => write!(formatter, " {number}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    pub(crate) fn wrong_type(what: impl Into<String>, reason: impl fmt::Display) -> Self {
+        Self { what: what.into(), code: Code::WrongType, reason: reason.to_string() }
+    }
+
+    /// Returns which kind of error it is.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Returns what the host, or the decoder, had to say: one sentence.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}: {}", self.what, self.code, self.reason)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Lets `?` work in functions whose error is a text.
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        error.to_string()
+    }
+}
+
+/// Makes an answer below zero the error that it stands for; `what` says what was asked.
+pub(crate) fn answered(answer: i32, what: impl FnOnce() -> String) -> Result<(), Error> {
+    if answer >= 0 { Ok(()) } else { Err(refused(answer, what())) }
+}
+
+#[cold]
+fn refused(answer: i32, what: String) -> Error {
+    #[derive(serde::Deserialize, Default)]
+    struct Head {
+        reason: String,
+    }
+    let head: Head = serde_json::from_slice(&imports::read(buffer::REPLY_HEAD)).unwrap_or_default();
+    Error { what, code: Code::of(answer), reason: head.reason }
+}
