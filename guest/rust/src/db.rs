@@ -211,3 +211,52 @@ fn named(what: &str, sql: &str) -> String {
         None => format!("db {what} {sql}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::private::Params;
+    use super::{Bytes, Row, named};
+
+    fn written(params: impl Params) -> Value {
+        json!(params.as_array())
+    }
+
+    fn row<T: for<'de> Deserialize<'de>>(values: Value) -> Result<T, String> {
+        let columns = ["id", "text"].map(String::from);
+        let Value::Array(values) = values else { panic!("a row is an array") };
+        T::deserialize(Row { columns: &columns, values }).map_err(|error| error.to_string())
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Note {
+        text: Option<String>,
+        id: i64,
+    }
+
+    #[test]
+    fn parameters_are_an_array() {
+        assert_eq!(written(()), json!([]));
+        assert_eq!(written((7,)), json!([7]));
+        assert_eq!(written((7, "a", 1.5, None::<bool>)), json!([7, "a", 1.5, null]));
+        assert_eq!(written(["a", "b"]), json!(["a", "b"]));
+        assert_eq!(written(&vec![json!(1), json!("b")]), json!([1, "b"]));
+        assert_eq!(written((Bytes(b"hi".to_vec()),)), json!([{"base64": "aGk="}]));
+    }
+
+    #[test]
+    fn a_struct_is_filled_by_name_and_a_tuple_by_order() {
+        assert_eq!(row(json!([7, "a"])), Ok(Note { id: 7, text: Some("a".to_owned()) }));
+        assert_eq!(row(json!([7, null])), Ok(Note { id: 7, text: None }));
+        assert_eq!(row(json!([7, "aGk="])), Ok((7, Bytes(b"hi".to_vec()))));
+        assert_eq!(row::<(i64, i64)>(json!([7, "a"])), Err("invalid type: string \"a\", expected i64".to_owned()));
+    }
+
+    #[test]
+    fn a_long_statement_is_cut_in_errors() {
+        assert_eq!(named("exec", "DELETE FROM notes"), "db exec DELETE FROM notes");
+        assert_eq!(named("exec", &"ü".repeat(81)), format!("db exec {}…", "ü".repeat(80)));
+    }
+}

@@ -19,7 +19,8 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, what: impl FnOnce() -> St
 #[cold]
 fn misfit(json: &[u8], error: &serde_json::Error) -> String {
     let sentence = error.to_string();
-    let sentence = sentence.rsplit_once(" at line ").map_or(sentence.as_str(), |(sentence, _)| sentence);
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let sentence = sentence.strip_suffix(&place).unwrap_or(&sentence);
     match path(&json[..offset(json, error).min(json.len())]) {
         path if path.is_empty() => sentence.to_owned(),
         path => format!("{path}: {sentence}"),
@@ -82,5 +83,78 @@ impl std::fmt::Display for Step<'_> {
             Self::Key(key) => write!(formatter, ".{}", String::from_utf8_lossy(key)),
             Self::Index(index) => write!(formatter, "[{index}]"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::{decode, path};
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Post {
+        title: String,
+        tags: Vec<String>,
+        votes: i8,
+        author: Option<Author>,
+        #[serde(default)]
+        by_day: BTreeMap<String, u8>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Author {
+        name: String,
+    }
+
+    fn reason(json: &str) -> String {
+        match decode::<Post>(json.as_bytes(), String::new) {
+            Ok(post) => panic!("decoded: {post:?}"),
+            Err(error) => error.reason().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_named_by_its_path() {
+        assert_eq!(reason(r#"{"title":5}"#), "title: invalid type: integer `5`, expected a string");
+        assert_eq!(reason(r#"{"title":"a","tags":["x",null]}"#), "tags[1]: invalid type: null, expected a string");
+        assert_eq!(
+            reason(r#"{"title":"a","tags":[],"votes":300}"#),
+            "votes: invalid value: integer `300`, expected i8"
+        );
+        assert_eq!(reason(r#"{"title":"a","votes":1e400}"#), "votes: number out of range");
+        assert_eq!(reason(r#"{"by_day":{"mon":1,"tue":-1}}"#), "by_day.tue: invalid value: integer `-1`, expected u8");
+        assert_eq!(reason(r#"{"author":{"name":{"first":1}}}"#), "author.name: invalid type: map, expected a string");
+        assert_eq!(reason(r#"[]"#), "invalid length 0, expected struct Post with 5 elements");
+    }
+
+    #[test]
+    fn a_missing_key_is_named_behind_its_objects_path() {
+        assert_eq!(reason(r#"{"title":"a","tags":[]}"#), "missing field `votes`");
+        assert_eq!(reason(r#"{"title":"a","author":{"nme":1},"tags":[]}"#), "author: missing field `name`");
+    }
+
+    #[test]
+    fn texts_with_marks_of_json_in_them_lead_nobody_astray() {
+        let json = r#"{"title":"a \"{[,:\\","author":{"other":"}]","name":1}}"#;
+        assert_eq!(reason(json), "author.name: invalid type: integer `1`, expected a string");
+        assert_eq!(
+            reason("{\n  \"title\" : \"ü\",\n  \"votes\" : \"x\"\n}"),
+            "votes: invalid type: string \"x\", expected i8"
+        );
+    }
+
+    #[test]
+    fn any_beginning_has_a_path() {
+        let json = r#"{"a":[1,{"b\\":"c\""},[]],"d":null}"#;
+        for end in 0..=json.len() {
+            path(&json.as_bytes()[..end]);
+        }
+        assert_eq!(path(br#"{"a":[1,{"b":2"#), "a[1].b");
+        assert_eq!(path(br#"[{"a":[]},[0,1"#), "[1][1]");
     }
 }

@@ -85,6 +85,7 @@ fn returns_what_it_should(head: &Head, kind: Kind) -> Result<(), Mistake> {
 /// Returns the export as code: names of the crate by their full paths, the author's types blamed for what doesn't fit.
 fn export(head: &Head, kind: Kind, is_bytes: bool) -> TokenStream {
     let name = head.name.to_string();
+    let name = name.trim_start_matches("r#");
     let (read, write) = if is_bytes { ("bytes", "write_bytes") } else { ("value", "write") };
     let returned = head.returned.unwrap_or(head.name.span());
     let call = match head.parameter {
@@ -118,7 +119,7 @@ fn export(head: &Head, kind: Kind, is_bytes: bool) -> TokenStream {
         code("::fuseboard_guest::hook::begin();", here),
         settled,
     ]);
-    let export_name = TokenTree::Literal(Literal::string(&name)).to_string();
+    let export_name = TokenTree::Literal(Literal::string(name)).to_string();
     let function = joined([
         code(&format!("#[cfg_attr(target_family = \"wasm\", unsafe(export_name = {export_name}))]"), here),
         code("#[allow(dead_code)] extern \"C\" fn export()", here),
