@@ -4,8 +4,7 @@ use std::any::Any;
 use std::fmt::Display;
 use std::panic;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::abi::{buffer, level};
 use crate::{imports, json};
@@ -28,7 +27,7 @@ fn message(payload: &dyn Any) -> &str {
 }
 
 /// Reads the hook's value as JSON.
-pub fn value<T: DeserializeOwned>() -> T {
+pub fn value<T: for<'de> Deserialize<'de>>() -> T {
     match json::decode(&bytes(), || "value".to_owned()) {
         Ok(value) => value,
         Err(error) => imports::fail(&format!("the value doesn't fit: {}", error.reason())),
@@ -53,15 +52,30 @@ pub fn write_bytes<T: AsRef<[u8]>>(value: &T) {
     imports::write_output(value.as_ref());
 }
 
+/// Takes what an action returned.
+pub fn done(_: impl Nothing) {}
+
+/// Nothing, which is what an action returns.
+#[diagnostic::on_unimplemented(
+    message = "an `#[action]` returns nothing, or a `Result<(), …>`",
+    label = "`{Self}` would be ignored"
+)]
+pub trait Nothing {}
+
+impl Nothing for () {}
+
 /// What a function returned.
 ///
 /// Which `or_fail` and `or_unchanged` it has depends on its type: a method of the type itself goes before one of a trait,
 /// so a `Result` and an `Option` are taken apart and everything else is a value.
 pub struct Returned<T>(pub T);
 
-impl<T, E: Display> Returned<Result<T, E>> {
+impl<T, E> Returned<Result<T, E>> {
     /// Returns what went well; fails with the error's text.
-    pub fn or_fail(self) -> T {
+    pub fn or_fail(self) -> T
+    where
+        E: Display, // here, not above: without it there must be an error, not another method
+    {
         self.0.unwrap_or_else(|error| imports::fail(&error.to_string()))
     }
 }
