@@ -24,10 +24,10 @@ use crate::{Error, imports, json};
 /// # Errors
 /// [`Code::Denied`](crate::Code::Denied) where it wasn't granted, [`Code::BadRequest`](crate::Code::BadRequest) where the
 /// arguments don't fit, [`Code::BackendFailed`](crate::Code::BackendFailed) where it failed,
-/// [`Code::WrongType`](crate::Code::WrongType) where its result doesn't fit.
+/// [`Code::BadReply`](crate::Code::BadReply) where its result doesn't fit the type of yours.
 pub fn call<T: DeserializeOwned>(name: &str, arguments: &(impl Serialize + ?Sized)) -> Result<T, Error> {
     let what = || name.to_owned();
     let arguments = json::encode(arguments, what)?;
     answered(imports::call(name.as_bytes(), &arguments), what)?;
-    json::decode(&imports::read(buffer::REPLY_BODY), what)
+    json::decode_reply(&imports::read(buffer::REPLY_BODY), what)
 }

@@ -30,7 +30,7 @@ use serde_json::Value;
 
 use crate::abi::buffer;
 use crate::error::answered;
-use crate::{Error, imports, json};
+use crate::{Code, Error, imports, json};
 
 /// Runs a statement that gives rows, and returns them as values of a type of yours.
 ///
@@ -38,11 +38,14 @@ use crate::{Error, imports, json};
 ///
 /// # Errors
 /// What the host answered: [`Code::BadRequest`](crate::Code::BadRequest) for SQL that the database doesn't take …;
-/// [`Code::WrongType`](crate::Code::WrongType) where a row doesn't fit.
+/// [`Code::BadReply`](crate::Code::BadReply) where a row doesn't fit the type of yours.
 pub fn query<T: DeserializeOwned>(sql: &str, params: impl Params) -> Result<Vec<T>, Error> {
     let Rows { columns, rows } = query_rows(sql, params)?;
     let typed = |row: Vec<Value>| T::deserialize(Row { columns: &columns, values: row });
-    rows.into_iter().map(typed).collect::<Result<_, _>>().map_err(|error| Error::wrong_type(named("query", sql), error))
+    rows.into_iter()
+        .map(typed)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::new(named("query", sql), Code::BadReply, error.to_string()))
 }
 
 /// Runs a statement that gives rows, and returns them with the columns' names, untyped.
@@ -53,7 +56,7 @@ pub fn query_rows(sql: &str, params: impl Params) -> Result<Rows, Error> {
     let what = || named("query", sql);
     let params = json::encode(&params.as_array(), what)?;
     answered(imports::db_query(sql.as_bytes(), &params), what)?;
-    json::decode(&imports::read(buffer::REPLY_BODY), what)
+    json::decode_reply(&imports::read(buffer::REPLY_BODY), what)
 }
 
 /// Runs a statement that changes something, and returns how many rows.
@@ -69,7 +72,7 @@ pub fn exec(sql: &str, params: impl Params) -> Result<u64, Error> {
     let what = || named("exec", sql);
     let params = json::encode(&params.as_array(), what)?;
     answered(imports::db_exec(sql.as_bytes(), &params), what)?;
-    json::decode(&imports::read(buffer::REPLY_HEAD), what).map(|head: Head| head.rows_changed)
+    json::decode_reply(&imports::read(buffer::REPLY_HEAD), what).map(|head: Head| head.rows_changed)
 }
 
 /// Rows as they came.

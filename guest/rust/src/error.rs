@@ -33,7 +33,9 @@ pub enum Code {
     Conflict,
     /// A number that this version doesn't know.
     Unknown(i32),
-    /// JSON that doesn't fit the type it was asked for as, or a value that can't be written as JSON. Never the host's answer.
+    /// The reply doesn't read as it should: a function's result, a row or a body that doesn't fit the type of yours.
+    BadReply,
+    /// The context or the settings don't fit the type of yours, or a value of yours can't be written as JSON.
     WrongType,
 }
 
@@ -60,6 +62,7 @@ impl Code {
             Self::TooLarge => "too_large",
             Self::Conflict => "conflict",
             Self::Unknown(_) => "unknown",
+            Self::BadReply => "bad_reply",
             Self::WrongType => "wrong_type",
         }
     }
@@ -76,8 +79,8 @@ impl fmt::Display for Code {
 }
 
 impl Error {
-    pub(crate) fn wrong_type(what: impl Into<String>, reason: impl fmt::Display) -> Self {
-        Self { what: what.into(), code: Code::WrongType, reason: reason.to_string() }
+    pub(crate) fn new(what: String, code: Code, reason: String) -> Self {
+        Self { what, code, reason }
     }
 
     /// Returns which kind of error it is.

@@ -28,10 +28,7 @@ fn message(payload: &dyn Any) -> &str {
 
 /// Reads the hook's value as JSON.
 pub fn value<T: for<'de> Deserialize<'de>>() -> T {
-    match json::decode(&bytes(), || "value".to_owned()) {
-        Ok(value) => value,
-        Err(error) => imports::fail(&format!("the value doesn't fit: {}", error.reason())),
-    }
+    json::decode(&bytes()).unwrap_or_else(|reason| imports::fail(&format!("the value doesn't fit: {reason}")))
 }
 
 /// Reads the hook's value as it is.

@@ -9,7 +9,7 @@
 //!         .header("Accept", "text/plain")
 //!         .json(&json!({"text": text, "to": "en"}))?
 //!         .send()?;
-//!     Ok(if response.status == 200 { response.text() } else { text.to_owned() })
+//!     Ok(if response.status == 200 { response.text()? } else { text }.to_owned())
 //! }
 //! ```
 
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi::buffer;
 use crate::error::answered;
-use crate::{Error, imports, json};
+use crate::{Code, Error, imports, json};
 
 /// A request, built step by step.
 #[derive(Clone, Debug, Serialize)]
@@ -78,8 +78,9 @@ impl Request {
     pub fn send(self) -> Result<Response, Error> {
         let head = json::encode(&self, || self.named())?;
         answered(imports::http_request(&head, &self.body), || self.named())?;
-        let head: Head = json::decode(&imports::read(buffer::REPLY_HEAD), || self.named())?;
-        Ok(Response { status: head.status, headers: head.headers, body: imports::read(buffer::REPLY_BODY) })
+        let head: Head = json::decode_reply(&imports::read(buffer::REPLY_HEAD), || self.named())?;
+        let body = imports::read(buffer::REPLY_BODY);
+        Ok(Response { status: head.status, headers: head.headers, body, request: self.named() })
     }
 
     fn named(&self) -> String {
@@ -103,6 +104,8 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// What was asked, for errors.
+    request: String,
 }
 
 impl Response {
@@ -111,16 +114,20 @@ impl Response {
         self.headers.iter().find(|(one, _)| one.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the body as text; what isn't UTF-8 becomes `U+FFFD`.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
+    /// Returns the body as text.
+    ///
+    /// # Errors
+    /// [`Code::BadReply`](crate::Code::BadReply) where it isn't UTF-8.
+    pub fn text(&self) -> Result<&str, Error> {
+        let text = std::str::from_utf8(&self.body);
+        text.map_err(|error| Error::new(self.request.clone(), Code::BadReply, format!("the body is no text: {error}")))
     }
 
     /// Decodes the body's JSON.
     ///
     /// # Errors
-    /// [`Code::WrongType`](crate::Code::WrongType) where it doesn't fit.
+    /// [`Code::BadReply`](crate::Code::BadReply) where it doesn't fit the type of yours.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        json::decode(&self.body, || "response".to_owned())
+        json::decode_reply(&self.body, || self.request.clone())
     }
 }

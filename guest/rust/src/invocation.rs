@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::abi::buffer;
-use crate::{Error, imports, json};
+use crate::{Code, Error, imports, json};
 
 /// Returns what the application said beside the value, as a type of yours or as [`Value`](crate::Value).
 ///
@@ -13,7 +13,7 @@ use crate::{Error, imports, json};
 /// # Errors
 /// [`Code::WrongType`](crate::Code::WrongType) where it doesn't fit; the reason names the key.
 pub fn context<T: DeserializeOwned>() -> Result<T, Error> {
-    json::decode(&imports::read(buffer::CONTEXT), || "context".to_owned())
+    named("context", json::decode(&imports::read(buffer::CONTEXT)))
 }
 
 /// Returns the settings of the manifest, with the operator's over them, as a type of yours or as [`Value`](crate::Value).
@@ -21,7 +21,11 @@ pub fn context<T: DeserializeOwned>() -> Result<T, Error> {
 /// # Errors
 /// [`Code::WrongType`](crate::Code::WrongType) where they don't fit; the reason names the key.
 pub fn settings<T: DeserializeOwned>() -> Result<T, Error> {
-    json::decode(&imports::read(buffer::SETTINGS), || "settings".to_owned())
+    named("settings", json::decode(&imports::read(buffer::SETTINGS)))
+}
+
+fn named<T>(what: &str, decoded: Result<T, String>) -> Result<T, Error> {
+    decoded.map_err(|reason| Error::new(what.to_owned(), Code::WrongType, reason))
 }
 
 /// What an invocation is about.
@@ -40,6 +44,6 @@ pub struct CallInfo {
 
 /// Returns hook, request, scope and plugin.
 pub fn call_info() -> CallInfo {
-    let info = json::decode(&imports::read(buffer::CALL_INFO), || "call info".to_owned());
-    info.unwrap_or_else(|error| imports::fail(&error.to_string()))
+    json::decode(&imports::read(buffer::CALL_INFO))
+        .unwrap_or_else(|reason| imports::fail(&format!("call info: {reason}")))
 }

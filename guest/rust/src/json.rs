@@ -1,18 +1,23 @@
 //! JSON in both directions, with errors that name the key.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Code, Error};
 
-/// Decodes; `what` is the JSON's name in an error.
-pub(crate) fn decode<T: DeserializeOwned>(json: &[u8], what: impl FnOnce() -> String) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|error| Error::wrong_type(what(), misfit(json, &error)))
+/// Decodes; the error is a sentence that names the key.
+pub(crate) fn decode<'json, T: Deserialize<'json>>(json: &'json [u8]) -> Result<T, String> {
+    serde_json::from_slice(json).map_err(|error| misfit(json, &error))
+}
+
+/// Decodes a part of a host call's reply; `what` says what was asked.
+pub(crate) fn decode_reply<T: DeserializeOwned>(reply: &[u8], what: impl FnOnce() -> String) -> Result<T, Error> {
+    decode(reply).map_err(|reason| Error::new(what(), Code::BadReply, reason))
 }
 
 /// Encodes; `what` is the value's name in an error.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, what: impl FnOnce() -> String) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(value).map_err(|error| Error::wrong_type(what(), error))
+    serde_json::to_vec(value).map_err(|error| Error::new(what(), Code::WrongType, error.to_string()))
 }
 
 /// Returns the sentence of a decoding error, after the path of the value that it is about.
@@ -112,9 +117,9 @@ mod tests {
     }
 
     fn reason(json: &str) -> String {
-        match decode::<Post>(json.as_bytes(), String::new) {
+        match decode::<Post>(json.as_bytes()) {
             Ok(post) => panic!("decoded: {post:?}"),
-            Err(error) => error.reason().to_owned(),
+            Err(reason) => reason,
         }
     }
 

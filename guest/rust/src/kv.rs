@@ -62,7 +62,7 @@ pub fn increment(key: impl AsRef<[u8]>, by: i64) -> Result<i64, Error> {
     answered(imports::kv_increment(key, by), what)?;
     let number = imports::read(buffer::REPLY_BODY);
     let number = std::str::from_utf8(&number).ok().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| Error::wrong_type(what(), "the host gave no number"))
+    number.ok_or_else(|| Error::new(what(), Code::BadReply, "the reply isn't a number".to_owned()))
 }
 
 fn named(what: &str, key: &[u8]) -> String {

@@ -135,7 +135,7 @@ fn fetched(method: &str, url: &str, headers: Vec<(String, String)>, body: String
     let request = Request::new(method, url).body(body);
     let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
     let response = request.send()?;
-    Ok(json!({"status": response.status, "headers": response.headers, "body": response.text()}))
+    Ok(json!({"status": response.status, "headers": response.headers, "body": response.text()?}))
 }
 
 fn set(key: &str, value: &str, seconds: Option<u64>) -> Result<Value, Ended> {
