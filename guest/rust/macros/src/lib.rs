@@ -101,7 +101,9 @@ fn export(head: &Head, kind: Kind, is_bytes: bool) -> TokenStream {
         code(".or_fail()", returned),
     ]);
     let settled = match kind {
-        Kind::Action => joined([code("::fuseboard_guest::hook::done", returned), parenthesised(unpacked), code(";", returned)]),
+        Kind::Action => {
+            joined([code("::fuseboard_guest::hook::done", returned), parenthesised(unpacked), code(";", returned)])
+        }
         Kind::Filter => joined([
             code("let changed = ::fuseboard_guest::hook::Returned", returned),
             parenthesised(unpacked),
