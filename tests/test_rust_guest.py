@@ -74,6 +74,13 @@ def test_a_crate_is_in_order(crate: str, command: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stderr + done.stdout
 
 
+def test_the_sdks_documentation_is_whole() -> None:
+    """Rustdoc finds no public item without a text, and no link that leads nowhere."""
+    done = _cargo(SDK, "rustdoc", "--locked", "--", "-D", "warnings")
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_the_page_shows_compiles(author: Path) -> None:
     """Each Rust block of the page is a source by itself, and its tests pass."""
     blocks = _BLOCK.findall(PAGE.read_text(encoding="utf-8"))

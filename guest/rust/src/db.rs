@@ -37,8 +37,8 @@ use crate::{Code, Error, imports, json};
 /// A struct is filled by the columns' names, a tuple by their order.
 ///
 /// # Errors
-/// What the host answered: [`Code::BadRequest`](crate::Code::BadRequest) for SQL that the database doesn't take …;
-/// [`Code::BadReply`](crate::Code::BadReply) where a row doesn't fit the type of yours.
+/// What the host answered: [`Code::BadRequest`] for SQL that the database doesn't take …;
+/// [`Code::BadReply`] where a row doesn't fit the type of yours.
 pub fn query<T: DeserializeOwned>(sql: &str, params: impl Params) -> Result<Vec<T>, Error> {
     let Rows { columns, rows } = query_rows(sql, params)?;
     let typed = |row: Vec<Value>| T::deserialize(Row { columns: &columns, values: row });
@@ -62,8 +62,8 @@ pub fn query_rows(sql: &str, params: impl Params) -> Result<Rows, Error> {
 /// Runs a statement that changes something, and returns how many rows.
 ///
 /// # Errors
-/// What the host answered: [`Code::Denied`](crate::Code::Denied) where only reading was granted,
-/// [`Code::Conflict`](crate::Code::Conflict) where a constraint of a table stands against it …
+/// What the host answered: [`Code::Denied`] where only reading was granted,
+/// [`Code::Conflict`] where a constraint of a table stands against it …
 pub fn exec(sql: &str, params: impl Params) -> Result<u64, Error> {
     #[derive(Deserialize)]
     struct Head {

@@ -62,7 +62,7 @@ impl Request {
     /// Sets the body to a value as JSON, with the header `Content-Type`.
     ///
     /// # Errors
-    /// [`Code::WrongType`](crate::Code::WrongType) where the value can't be written as JSON.
+    /// [`Code::WrongType`] where the value can't be written as JSON.
     pub fn json(self, value: &(impl Serialize + ?Sized)) -> Result<Self, Error> {
         let body = json::encode(value, || self.named())?;
         Ok(self.header("Content-Type", "application/json").body(body))
@@ -73,8 +73,8 @@ impl Request {
     /// A status such as 404 or 500 is a response, not an error.
     ///
     /// # Errors
-    /// What the host answered: [`Code::Denied`](crate::Code::Denied) for an origin that isn't granted,
-    /// [`Code::BackendFailed`](crate::Code::BackendFailed) where nobody answered …
+    /// What the host answered: [`Code::Denied`] for an origin that isn't granted,
+    /// [`Code::BackendFailed`] where nobody answered …
     pub fn send(self) -> Result<Response, Error> {
         let head = json::encode(&self, || self.named())?;
         answered(imports::http_request(&head, &self.body), || self.named())?;
@@ -117,7 +117,7 @@ impl Response {
     /// Returns the body as text.
     ///
     /// # Errors
-    /// [`Code::BadReply`](crate::Code::BadReply) where it isn't UTF-8.
+    /// [`Code::BadReply`] where it isn't UTF-8.
     pub fn text(&self) -> Result<&str, Error> {
         let text = std::str::from_utf8(&self.body);
         text.map_err(|error| Error::new(self.request.clone(), Code::BadReply, format!("the body is no text: {error}")))
@@ -126,7 +126,7 @@ impl Response {
     /// Decodes the body's JSON.
     ///
     /// # Errors
-    /// [`Code::BadReply`](crate::Code::BadReply) where it doesn't fit the type of yours.
+    /// [`Code::BadReply`] where it doesn't fit the type of yours.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         json::decode_reply(&self.body, || self.request.clone())
     }

@@ -11,7 +11,7 @@ use crate::{Code, Error, imports, json};
 /// An object, `{}` where nothing was said.
 ///
 /// # Errors
-/// [`Code::WrongType`](crate::Code::WrongType) where it doesn't fit; the reason names the key.
+/// [`Code::WrongType`] where it doesn't fit; the reason names the key.
 pub fn context<T: DeserializeOwned>() -> Result<T, Error> {
     named("context", json::decode(&imports::read(buffer::CONTEXT)))
 }
@@ -19,7 +19,7 @@ pub fn context<T: DeserializeOwned>() -> Result<T, Error> {
 /// Returns the settings of the manifest, with the operator's over them, as a type of yours or as [`Value`](crate::Value).
 ///
 /// # Errors
-/// [`Code::WrongType`](crate::Code::WrongType) where they don't fit; the reason names the key.
+/// [`Code::WrongType`] where they don't fit; the reason names the key.
 pub fn settings<T: DeserializeOwned>() -> Result<T, Error> {
     named("settings", json::decode(&imports::read(buffer::SETTINGS)))
 }

@@ -1,8 +1,8 @@
 //! The plugin's keys and values. Writes last when the invocation completes.
 //!
 //! Keys and values are bytes; anything that is a byte string or a text does. Every function gives
-//! [`Code::BackendFailed`](crate::Code::BackendFailed) where the application's store failed, and
-//! [`Code::TooLarge`](crate::Code::TooLarge) for a key or value over the operator's cap.
+//! [`Code::BackendFailed`] where the application's store failed, and
+//! [`Code::TooLarge`] for a key or value over the operator's cap.
 
 use std::time::Duration;
 
