@@ -95,6 +95,50 @@ def test_what_the_page_shows_compiles(author: Path) -> None:
     assert "test result: ok. 1 passed" in done.stdout
 
 
+_SIGNATURES: Final = """
+#![deny(warnings)]
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use fuseboard_guest::{Error, Value, action, filter};
+
+type Outcome<T> = Result<Option<T>, Box<dyn StdError>>;
+
+/// Documented, with other attributes, and seen from elsewhere.
+#[filter]
+#[inline]
+pub(crate) fn map(value: HashMap<String, Vec<(i64, f64)>>) -> HashMap<String, Vec<(i64, f64)>> { value }
+#[filter]
+fn pair((left, right): (String, i64)) -> (i64, String) { (right, left) }
+#[filter]
+fn array(mut value: [u8; 3],) -> impl serde::Serialize { value.reverse(); value }
+#[filter]
+fn alias(value: Value) -> Outcome<Value> { Ok(Some(value)) }
+#[filter]
+fn or_null(value: Option<String>) -> Option<Option<String>> { Some(value) }
+#[filter]
+fn r#type() -> Result<std::option::Option<String>, &'static str> { Err("no") }
+#[filter(bytes)]
+fn text(value: Vec<u8>) -> Result<String, std::string::FromUtf8Error> { String::from_utf8(value) }
+#[action]
+fn nothing() {}
+#[action(bytes)]
+fn bytes(_: Vec<u8>) -> Result<(), Error> { Ok(()) }
+mod inner {
+    #[super::action]
+    fn deep(value: super::Value) { drop(value) }
+}
+"""
+
+
+def test_hooks_have_many_signatures(author: Path) -> None:
+    """Generics with commas, patterns, aliases, raw names and modules all compile without a warning."""
+    (author / "src/lib.rs").write_text("#![forbid(unsafe_code)]" + _SIGNATURES)
+
+    done = _cargo(author, "clippy", "--offline", "--", "-D", "warnings")
+
+    assert done.returncode == 0, done.stderr
+
+
 # ── mistakes ─────────────────────────────────────────────────────────────────────────────────────
 
 _BEFORE: Final = """

@@ -52,7 +52,7 @@ impl Code {
         }
     }
 
-    /// Returns the name that the documentation has for it: `denied`, `bad_request` …, without the number of an unknown one.
+    /// Returns its name: `denied`, `bad_request` …; `unknown` where the host's number is.
     pub fn name(self) -> &'static str {
         match self {
             Self::Denied => "denied",

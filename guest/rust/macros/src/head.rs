@@ -105,7 +105,8 @@ fn parameter(parameters: &Group, kind: &str) -> Result<Option<Span>, Mistake> {
     let Some(first) = parameters.next() else { return Ok(None) };
     if let Some(second) = parameters.next() {
         let text = format!(
-            "an `#[{kind}]` takes one parameter, the hook's value; `fuseboard_guest::context()`, `settings()` and `call_info()` give the rest"
+            "an `#[{kind}]` takes one parameter, the hook's value; \
+             `fuseboard_guest::context()`, `settings()` and `call_info()` give the rest"
         );
         return Err(Mistake::new(second[0].span(), text));
     }

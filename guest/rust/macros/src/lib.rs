@@ -5,7 +5,7 @@
 
 mod head;
 
-use proc_macro::{Group, Literal, Span, TokenStream, TokenTree};
+use proc_macro::{Delimiter, Group, Literal, Span, TokenStream, TokenTree};
 
 use head::{Head, Mistake};
 
@@ -78,56 +78,55 @@ fn returns_what_it_should(head: &Head, kind: Kind) -> Result<(), Mistake> {
     if kind == Kind::Action || head.returned.is_some() {
         return Ok(());
     }
-    let text = "a filter returns the new value, or an `Option` where `None` leaves it as it is; a function that only does something is an `#[action]`";
+    let text = "a filter returns the new value, or an `Option` where `None` leaves it as it is; \
+                a function that only does something is an `#[action]`";
     Err(Mistake::new(head.name.span(), text))
 }
 
-/// Returns the export as code: names of the crate by their full paths, the author's types blamed for what doesn't fit.
+/// Returns the export as code, in which the author's types are blamed for what doesn't fit them.
 fn export(head: &Head, kind: Kind, is_bytes: bool) -> TokenStream {
     let name = head.name.to_string();
-    let name = name.trim_start_matches("r#");
-    let (read, write) = if is_bytes { ("bytes", "write_bytes") } else { ("value", "write") };
-    let returned = head.returned.unwrap_or(head.name.span());
-    let call = match head.parameter {
-        Some(parameter) => {
-            let value = code(&format!("::fuseboard_guest::hook::{read}()"), parameter);
-            joined([TokenTree::Ident(head.name.clone()).into(), parenthesised(value)])
-        }
-        None => joined([TokenTree::Ident(head.name.clone()).into(), parenthesised(TokenStream::new())]),
-    };
-    let unpacked = joined([
-        code("::fuseboard_guest::hook::Returned", returned),
-        parenthesised(call),
-        code(".or_fail()", returned),
-    ]);
-    let settled = match kind {
-        Kind::Action => {
-            joined([code("::fuseboard_guest::hook::done", returned), parenthesised(unpacked), code(";", returned)])
-        }
-        Kind::Filter => joined([
-            code("let changed = ::fuseboard_guest::hook::Returned", returned),
-            parenthesised(unpacked),
-            code(
-                &format!(
-                    ".or_unchanged(); if let Some(value) = changed {{ ::fuseboard_guest::hook::{write}(&value); }}"
-                ),
-                returned,
-            ),
-        ]),
-    };
+    let name = Literal::string(name.trim_start_matches("r#"));
     let here = Span::call_site();
     let body = joined([
-        code("#[allow(unused_imports)] use ::fuseboard_guest::hook::{AlwaysChanges as _, NeverFails as _};", here),
-        code("::fuseboard_guest::hook::begin();", here),
-        settled,
+        code("use ::fuseboard_guest::hook::{AlwaysChanges as _, NeverFails as _};", here),
+        code("::fuseboard_guest::hook::begin(); let returned =", here),
+        call(head, is_bytes),
+        code(settle(kind, is_bytes), head.returned.unwrap_or(here)),
     ]);
-    let export_name = TokenTree::Literal(Literal::string(name)).to_string();
     let function = joined([
-        code(&format!("#[cfg_attr(target_family = \"wasm\", unsafe(export_name = {export_name}))]"), here),
-        code("#[allow(dead_code)] extern \"C\" fn export()", here),
-        braced(body),
+        code(&format!("#[cfg_attr(target_family = \"wasm\", unsafe(export_name = {name}))]"), here),
+        code("#[allow(dead_code, unused_imports)] extern \"C\" fn export()", here),
+        grouped(Delimiter::Brace, body),
     ]);
-    joined([code("const _: () =", here), braced(function), code(";", here)])
+    joined([code("const _: () =", here), grouped(Delimiter::Brace, function), code(";", here)])
+}
+
+/// Returns the call of the function with the value, if it takes it.
+fn call(head: &Head, is_bytes: bool) -> TokenStream {
+    let read = if is_bytes { "::fuseboard_guest::hook::bytes()" } else { "::fuseboard_guest::hook::value()" };
+    let value = head.parameter.map(|place| code(read, place)).unwrap_or_default();
+    let name = TokenTree::Ident(head.name.clone());
+    joined([name.into(), grouped(Delimiter::Parenthesis, value), code(";", Span::call_site())])
+}
+
+/// Returns what becomes of what the function returned.
+fn settle(kind: Kind, is_bytes: bool) -> &'static str {
+    match (kind, is_bytes) {
+        (Kind::Action, _) => "::fuseboard_guest::hook::done(::fuseboard_guest::hook::Returned(returned).or_fail());",
+        (Kind::Filter, false) => {
+            "let value = ::fuseboard_guest::hook::Returned(returned).or_fail();
+            if let Some(value) = ::fuseboard_guest::hook::Returned(value).or_unchanged() {
+                ::fuseboard_guest::hook::write(&value);
+            }"
+        }
+        (Kind::Filter, true) => {
+            "let value = ::fuseboard_guest::hook::Returned(returned).or_fail();
+            if let Some(value) = ::fuseboard_guest::hook::Returned(value).or_unchanged() {
+                ::fuseboard_guest::hook::write_bytes(&value);
+            }"
+        }
+    }
 }
 
 /// Returns code whose errors are shown at a place in the author's source.
@@ -151,12 +150,8 @@ fn joined<const N: usize>(parts: [TokenStream; N]) -> TokenStream {
     parts.into_iter().collect()
 }
 
-fn parenthesised(tokens: TokenStream) -> TokenStream {
-    TokenTree::from(Group::new(proc_macro::Delimiter::Parenthesis, tokens)).into()
-}
-
-fn braced(tokens: TokenStream) -> TokenStream {
-    TokenTree::from(Group::new(proc_macro::Delimiter::Brace, tokens)).into()
+fn grouped(delimiter: Delimiter, tokens: TokenStream) -> TokenStream {
+    TokenTree::from(Group::new(delimiter, tokens)).into()
 }
 
 fn compile_error(mistake: &Mistake) -> TokenStream {
