@@ -20,16 +20,18 @@
 //! }
 //! ```
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::abi::buffer;
 use crate::error::answered;
+use crate::row::Row;
 use crate::{Code, Error, imports, json};
 
 /// Runs a statement that gives rows, and returns them as values of a type of yours.
@@ -41,11 +43,9 @@ use crate::{Code, Error, imports, json};
 /// [`Code::BadReply`] where a row doesn't fit the type of yours.
 pub fn query<T: DeserializeOwned>(sql: &str, params: impl Params) -> Result<Vec<T>, Error> {
     let Rows { columns, rows } = query_rows(sql, params)?;
-    let typed = |row: Vec<Value>| T::deserialize(Row { columns: &columns, values: row });
-    rows.into_iter()
-        .map(typed)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Error::new(named("query", sql), Code::BadReply, error.to_string()))
+    let typed = |values| T::deserialize(Row { columns: &columns, values });
+    let rows = rows.into_iter().map(typed).collect::<Result<_, _>>();
+    rows.map_err(|error| Error::new(named("query", sql), Code::BadReply, error.to_string()))
 }
 
 /// Runs a statement that gives rows, and returns them with the columns' names, untyped.
@@ -99,8 +99,21 @@ impl Serialize for Bytes {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Base64)
+    }
+}
+
+struct Base64;
+
+impl Visitor<'_> for Base64 {
+    type Value = Bytes;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("bytes as base64 text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
+        STANDARD.decode(text).map(Bytes).map_err(|error| E::custom(format_args!("no base64: {error}")))
     }
 }
 
@@ -168,45 +181,6 @@ tuples!(A B C D E F G H I J);
 tuples!(A B C D E F G H I J K);
 tuples!(A B C D E F G H I J K L);
 
-/// A row to decode: a map from columns where a struct or a map is asked for, else a sequence.
-struct Row<'rows> {
-    columns: &'rows [String],
-    values: Vec<Value>,
-}
-
-impl<'de> Row<'_> {
-    fn visit_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, serde_json::Error> {
-        let columns = self.columns.iter().map(String::as_str);
-        visitor.visit_map(MapDeserializer::new(columns.zip(self.values)))
-    }
-}
-
-impl<'de> Deserializer<'de> for Row<'_> {
-    type Error = serde_json::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        SeqDeserializer::new(self.values.into_iter().map(IntoDeserializer::into_deserializer)).deserialize_any(visitor)
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        self.visit_map(visitor)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        self.visit_map(visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct enum identifier ignored_any
-    }
-}
-
 fn named(what: &str, sql: &str) -> String {
     const LONGEST: usize = 80;
     match sql.char_indices().nth(LONGEST) {
@@ -217,26 +191,13 @@ fn named(what: &str, sql: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
     use serde_json::{Value, json};
 
     use super::private::Params;
-    use super::{Bytes, Row, named};
+    use super::{Bytes, named};
 
     fn written(params: impl Params) -> Value {
         json!(params.as_array())
-    }
-
-    fn row<T: for<'de> Deserialize<'de>>(values: Value) -> Result<T, String> {
-        let columns = ["id", "text"].map(String::from);
-        let Value::Array(values) = values else { panic!("a row is an array") };
-        T::deserialize(Row { columns: &columns, values }).map_err(|error| error.to_string())
-    }
-
-    #[derive(Debug, PartialEq, Deserialize)]
-    struct Note {
-        text: Option<String>,
-        id: i64,
     }
 
     #[test]
@@ -247,14 +208,6 @@ mod tests {
         assert_eq!(written(["a", "b"]), json!(["a", "b"]));
         assert_eq!(written(&vec![json!(1), json!("b")]), json!([1, "b"]));
         assert_eq!(written((Bytes(b"hi".to_vec()),)), json!([{"base64": "aGk="}]));
-    }
-
-    #[test]
-    fn a_struct_is_filled_by_name_and_a_tuple_by_order() {
-        assert_eq!(row(json!([7, "a"])), Ok(Note { id: 7, text: Some("a".to_owned()) }));
-        assert_eq!(row(json!([7, null])), Ok(Note { id: 7, text: None }));
-        assert_eq!(row(json!([7, "aGk="])), Ok((7, Bytes(b"hi".to_vec()))));
-        assert_eq!(row::<(i64, i64)>(json!([7, "a"])), Err("invalid type: string \"a\", expected i64".to_owned()));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod json;
 pub mod kv;
 mod limit;
 pub mod log;
+mod row;
 
 pub use call::call;
 pub use error::{Code, Error};
