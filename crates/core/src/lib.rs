@@ -24,6 +24,7 @@ mod artifact;
 mod bounds;
 mod content;
 mod cost;
+mod demangle;
 mod engine;
 mod exchange;
 mod execution;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use wasmtime as wt;
 
+use crate::demangle::demangled;
 use crate::limits;
 use crate::text::{NAME_BYTES, printable};
 
@@ -153,7 +154,7 @@ fn backtrace_of(error: &wt::Error) -> Vec<Frame> {
         .frames()
         .iter()
         .map(|frame| Frame {
-            function: frame.func_name().map(|name| printable(name.as_bytes(), NAME_BYTES)),
+            function: frame.func_name().map(|name| printable(demangled(name).as_bytes(), NAME_BYTES)),
             index: frame.func_index(),
             offset: frame.module_offset(),
         })
