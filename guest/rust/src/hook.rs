@@ -6,18 +6,18 @@ use std::panic;
 
 use serde::{Deserialize, Serialize};
 
-use crate::abi::{buffer, level};
+use crate::abi::buffer;
 use crate::{imports, json};
 
-/// Has a panic's message reach the log, in one line.
+/// Has a panic end the invocation with its message and place.
 pub fn begin() {
     panic::set_hook(Box::new(|panic| {
         let message = message(panic.payload());
-        let line = match panic.location() {
-            Some(place) => format!("panicked at {place}: {message}"),
-            None => format!("panicked: {message}"),
+        let message = match panic.location() {
+            Some(place) => format!("panic: {message} at {place}"),
+            None => format!("panic: {message}"),
         };
-        imports::log(level::CRITICAL, &line);
+        imports::fail(&message);
     }));
 }
 
