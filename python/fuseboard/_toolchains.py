@@ -132,7 +132,11 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
     Language.RUST: Toolchain(
         "Rust",
         "Cargo.toml",
-        (Compiler(_CARGO, ("build", "--release", "--target", RUST_TARGET, "--message-format=json-render-diagnostics")),),
+        (
+            Compiler(
+                _CARGO, ("build", "--release", "--target", RUST_TARGET, "--message-format=json-render-diagnostics")
+            ),
+        ),
     ),
     Language.GO: Toolchain(
         "Go",
