@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
 RUST := Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) $(wildcard crates/*/src/*.rs)
-PACKAGE := pyproject.toml $(wildcard python/fuseboard/*.py* python/fuseboard/*/*.py)
+SDKS := $(shell find guest/c guest/go guest/rust -name target -prune -o -type f -print)
+PACKAGE := pyproject.toml $(SDKS) $(shell find python/fuseboard -name __pycache__ -prune -o -type f -print)
 CHECKED := python tests tools examples benchmarks
 
 .PHONY: run test check wheel bench guard fuzz soak format clean prerequisites prerequisites-of-tests servers

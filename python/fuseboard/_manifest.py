@@ -39,6 +39,7 @@ MAX_PROBLEMS: Final = 100
 MAX_KEY_PARTS: Final = 32
 
 SLUG: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+SLUG_FORM: Final = "a lower-case letter, then at most 62 of a-z, 0-9, '-'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +354,7 @@ _TOP: Final = _Table(
     "at the file's top level, before the first [table]",
     {
         "manifest": _only(MANIFEST_VERSION, f"this Fuseboard reads manifest version {MANIFEST_VERSION}"),
-        "slug": _named(SLUG, "a lower-case letter, then at most 62 of a-z, 0-9, '-'"),
+        "slug": _named(SLUG, SLUG_FORM),
         "name": _text(200),
         "version": _text(64),
         "module": _checked(_module_problem),

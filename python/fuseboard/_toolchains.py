@@ -76,6 +76,11 @@ class Compiler:
     tool: Tool
     arguments: tuple[str, ...]
 
+    @property
+    def tells_output(self) -> bool:
+        """Whether it tells where the module is, in JSON on standard output, as Cargo does: it can't be told."""
+        return not any(OUTPUT in argument for argument in self.arguments)
+
     def command(
         self, located: tuple[str, ...], output: Path, sources: Iterable[str], more: Iterable[str] = ()
     ) -> list[str]:
@@ -83,7 +88,7 @@ class Compiler:
 
         Args:
             located: how the tool is started, as `Tool.located` gives it.
-            output: where the module goes, if the compiler can be told; Cargo says itself where it put it.
+            output: where the module goes, unless the compiler tells that itself.
             sources: the files to compile, relative to the folder, where the compiler doesn't find them itself.
             more: further arguments, by the plugin's author.
         """
@@ -100,18 +105,26 @@ class Toolchain:
     Attributes:
         title: the language's name, for people.
         marker: the file in a plugin's folder that tells the language.
+        sdk: the folder of its SDK below `guest/`.
+        sdk_place: where a plugin has its copy of that, in its own folder.
+        sdk_lock: the file of the SDK that pins what it depends on; the plugin's own begins as that.
         sources: a pattern of the files to compile, or empty where the compiler finds them itself.
         compilers: the first that is on the machine compiles.
         environment: variables that the compiler needs.
         defaults: variables that it gets unless the author has set them.
+        rust_target: a target that rustc must have the standard library for.
     """
 
     title: str
     marker: str
     compilers: tuple[Compiler, ...]
+    sdk: str
+    sdk_place: str = "."
+    sdk_lock: str = ""
     sources: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
+    rust_target: str = ""
 
 
 _CARGO: Final = Tool("cargo", "--version", (1, 85), "install Rust from https://rustup.rs")
@@ -137,6 +150,10 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
                 _CARGO, ("build", "--release", "--target", RUST_TARGET, "--message-format=json-render-diagnostics")
             ),
         ),
+        sdk="rust",
+        sdk_place="fuseboard-guest",
+        sdk_lock="Cargo.lock",
+        rust_target=RUST_TARGET,
     ),
     Language.GO: Toolchain(
         "Go",
@@ -147,6 +164,8 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
                 ("build", "-buildmode=c-shared", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", OUTPUT),
             ),
         ),
+        sdk="go",
+        sdk_place="fuseboard",
         environment={"GOOS": "wasip1", "GOARCH": "wasm", "CGO_ENABLED": "0"},
         defaults={"GOWORK": "off"},
     ),
@@ -157,6 +176,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
             Compiler(_ZIG, ("cc", "-target", "wasm32-wasi", *_WASI)),
             Compiler(_CLANG, ("--target=wasm32-wasi", *_WASI)),
         ),
+        sdk="c",
         sources="*.c",
     ),
     Language.CPP: Toolchain(
@@ -166,6 +186,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
             Compiler(_ZIG, ("c++", "-target", "wasm32-wasi", *_CPP)),
             Compiler(_CLANGXX, ("--target=wasm32-wasi", *_CPP)),
         ),
+        sdk="c",
         sources="*.cpp",
     ),
     Language.ZIG: Toolchain(
@@ -180,6 +201,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
                 ),
             ),
         ),
+        sdk="c",
         sources="plugin.zig",
     ),
 }  # fmt: skip

@@ -63,7 +63,19 @@ def check(context: click.Context, folder: Path, host: str | None, as_json: bool)
         print_json(_data(checked))
     else:
         _show(output(), checked)
-    context.exit(1 if checked.problems else 0)
+    context.exit(_exit_code(checked))
+
+
+def shown_problems(folder: Path) -> int:
+    """Show what the command shows of a plugin's folder for any application, and return its exit code."""
+    with shown_loads():
+        checked = _checked(folder, _any_application())
+    _show(output(), checked)
+    return _exit_code(checked)
+
+
+def _exit_code(checked: _Checked) -> int:
+    return 1 if checked.problems else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from fuseboard.cli._application import host_at
 from fuseboard.cli._log import LogLine, show_line, shown_loads, watched_log
 from fuseboard.cli._report import Report
 from fuseboard.cli._terminal import (
+    INTERRUPTED,
     CannotRun,
     host_option,
     json_option,
@@ -48,7 +49,6 @@ AnyHost = Host | AsyncHost
 Done = Callable[[Any], Any]
 
 EXIT_CODES: Final[dict[type[Outcome], int]] = {Completed: 0, Trapped: 1, Skipped: 3}
-_INTERRUPTED: Final = 130
 _LONGEST_MS: Final = 86_400_000
 _HOST_HELP: Final = "The application's Host or AsyncHost, or a callable that gives one. It is imported and really used."
 
@@ -153,7 +153,7 @@ def _refusals_told() -> Iterator[None]:
     except (LoadError, UsageError) as error:
         raise CannotRun(str(error), *getattr(error, "__notes__", ())) from None
     except KeyboardInterrupt:
-        raise click.exceptions.Exit(_INTERRUPTED) from None
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 # ── the host ─────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,8 @@ from fuseboard._text import printable
 F = TypeVar("F", bound=Callable[..., Any])
 
 NOTHING: Final = "none"
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 class CannotRun(click.ClickException):
