@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
 RUST := Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) $(wildcard crates/*/src/*.rs)
-SDKS := $(shell find guest/c guest/go guest/rust -name target -prune -o -type f -print)
+SDKS := $(shell find guest/c guest/go guest/rust guest/zig -name target -prune -o -type f -print)
 PACKAGE := pyproject.toml $(SDKS) $(shell find python/fuseboard -name __pycache__ -prune -o -type f -print)
 CHECKED := python tests tools examples benchmarks
 

@@ -207,15 +207,17 @@ def _begun(folder: Path, command: list[str], builder: Builder) -> Iterator[subpr
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt a compiler as Ctrl-C does, and end it where it takes long; with all that it began."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.communicate(timeout=_GRACE_SECONDS)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    """Interrupt a compiler as Ctrl-C does, and then end what is left of it and of all that it began."""
+    _send(process, signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(_GRACE_SECONDS)
+    _send(process, signal.SIGKILL)
+    process.communicate()
+
+
+def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # all have ended
+        os.killpg(process.pid, number)
 
 
 def _ending(code: int) -> str:

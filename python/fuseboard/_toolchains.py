@@ -201,7 +201,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
                 ),
             ),
         ),
-        sdk="c",
+        sdk="zig",
         sources="plugin.zig",
     ),
 }  # fmt: skip

@@ -41,7 +41,7 @@ class PostTitle(unittest.TestCase):
     def test_a_title_that_is_no_text_fails(self) -> None:
         """A value of another type ends the invocation by the plugin's own word, not by a crash."""
         number = fb.Filter("post.title", int)
-        with fb.Host(hooks=[number]) as host:
+        with fb.Host(hooks=[number]) as host, self.assertLogs("fuseboard", "WARNING"):
             host.load(FOLDER, grants="as-requested")
             outcome = host.dispatch(number, 7).outcomes[0]
         assert isinstance(outcome, fb.Trapped)
