@@ -35,7 +35,7 @@ from fuseboard._toolchains import (
 _WASM_HEADER: Final = b"\0asm\1\0\0\0"
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)+")
 _STANDARD_ERROR: Final = 2
-_GRACE_SECONDS: Final = 5.0
+_GRACE_SECONDS: Final = 2.0
 """How long a compiler that was interrupted may take to end."""
 
 

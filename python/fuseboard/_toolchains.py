@@ -129,7 +129,9 @@ class Toolchain:
 
 _CARGO: Final = Tool("cargo", "--version", (1, 85), "install Rust from https://rustup.rs")
 _GO: Final = Tool("go", "version", (1, 24), "install Go from https://go.dev/dl")
-_ZIG: Final = Tool("zig", "version", (0, 14), "pip install ziglang", module="ziglang")
+_ZIG_CC: Final = Tool("zig", "version", (0, 14), "pip install ziglang", module="ziglang")
+_ZIG: Final = replace(_ZIG_CC, oldest=(0, 17))
+"""The language changes with each version, what it makes of C doesn't."""
 _CLANG: Final = Tool(
     "clang", "--version", (14,), "install clang, lld and wasi-libc (on Debian, libclang-rt-dev-wasm32 too)"
 )
@@ -173,7 +175,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
         "C",
         "plugin.c",
         (
-            Compiler(_ZIG, ("cc", "-target", "wasm32-wasi", *_WASI)),
+            Compiler(_ZIG_CC, ("cc", "-target", "wasm32-wasi", *_WASI)),
             Compiler(_CLANG, ("--target=wasm32-wasi", *_WASI)),
         ),
         sdk="c",
@@ -183,7 +185,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
         "C++",
         "plugin.cpp",
         (
-            Compiler(_ZIG, ("c++", "-target", "wasm32-wasi", *_CPP)),
+            Compiler(_ZIG_CC, ("c++", "-target", "wasm32-wasi", *_CPP)),
             Compiler(_CLANGXX, ("--target=wasm32-wasi", *_CPP)),
         ),
         sdk="c",

@@ -51,7 +51,7 @@ def _failures_told(module: str) -> Iterator[None]:
     except CannotBuildError as error:
         raise CannotRun(*error.args) from None
     except CompilerFailedError as error:
-        raise _NotCompiled(f"{error}; {module} is as it was") from None
+        raise _NotCompiled(f"{error}; {module} wasn't touched") from None
     except KeyboardInterrupt:
         raise click.exceptions.Exit(INTERRUPTED) from None
 
