@@ -36,6 +36,7 @@ from fuseboard._hostcalls import HOST_CALLS
 from fuseboard._limits import LIMITS, LimitSpec
 from fuseboard._nesting import MAX_DEPTH
 from fuseboard._slots import RESERVE
+from fuseboard._toolchains import TOOLCHAINS
 from fuseboard.backends import AnswerCode
 from fuseboard.cli import main as cli
 
@@ -244,6 +245,17 @@ def _option_default(option: click.Option) -> str:
     return _code(option.default) if isinstance(option.default, str | int) and not option.is_flag else ""
 
 
+def _toolchains() -> Iterator[tuple[str, ...]]:
+    for language, toolchain in TOOLCHAINS.items():
+        for compiler in toolchain.compilers:
+            oldest = ".".join(map(str, compiler.tool.oldest))
+            get = compiler.tool.get + (f"; rustup target add {toolchain.rust_target}" if toolchain.rust_target else "")
+            set_first = [f"{name}={value}" for name, value in toolchain.environment.items()]
+            arguments = (f"'{each}'" if " " in each else each for each in compiler.arguments)
+            command = " ".join((*set_first, compiler.tool.name, *arguments))
+            yield _code(language), _code(toolchain.marker), f"{compiler.tool.name} ≥ {oldest}: {get}", _code(command)
+
+
 # ── regions ──────────────────────────────────────────────────────────────────────────────────────
 
 REGIONS: Final[Mapping[str, Callable[[], str]]] = {
@@ -313,6 +325,7 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = {
     ),
     "public-names": lambda: _table(("name", "is"), *_public_names()),
     "slots": lambda: _table(("parameter of a host", "bounds", "default"), *_slot_numbers()),
+    "toolchains": lambda: _table(("`--lang`", "told by", "needs", "is compiled by"), *_toolchains()),
     "skip-reasons": lambda: _table(
         ("`SkipReason`", "value", "says"),
         *((_code(one.name), _code(one), _SKIP_REASONS[one]) for one in SkipReason),

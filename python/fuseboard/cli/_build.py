@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +57,6 @@ def _failures_told(module: str) -> Iterator[None]:
 
 def _show_command(command: list[str]) -> None:
     say(notices(), plain(shlex.join(command), "dim"))
-    sys.stderr.flush()
 
 
 def _told(module: str, builder: Builder, built: Built) -> str:
