@@ -351,7 +351,11 @@ def test_clang_compiles_where_there_is_no_zig(folder: Path, tool: Tool) -> None:
     tool("clang++", f'echo "$@" > $here/told; {WORKS}', "Debian clang version 14.0.6")
 
     assert build(folder).exit_code == 0
-    assert (folder.parent / "told").read_text().startswith("--target=wasm32-wasi -fno-exceptions -mexec-model=reactor ")
+    assert (
+        (folder.parent / "told")
+        .read_text()
+        .startswith("--target=wasm32-wasi -std=c++20 -fno-exceptions -mexec-model=reactor ")
+    )
 
 
 def test_go_gets_its_environment(folder: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:

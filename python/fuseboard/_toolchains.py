@@ -133,15 +133,15 @@ _ZIG_CC: Final = Tool("zig", "version", (0, 14), "pip install ziglang", module="
 _ZIG: Final = replace(_ZIG_CC, oldest=(0, 17))
 """The language changes with each version, what it makes of C doesn't."""
 _CLANG: Final = Tool(
-    "clang", "--version", (14,), "install clang, lld and wasi-libc (on Debian, libclang-rt-dev-wasm32 too)"
+    "clang", "--version", (14,), "install clang, lld, wasi-libc and clang's runtime library for wasm32"
 )
-_CLANGXX: Final = replace(_CLANG, name="clang++")
+_CLANGXX: Final = Tool("clang++", "--version", (14,), f"{_CLANG.get}, and libc++ for wasm32")
 
 _WASI: Final = (
     "-mexec-model=reactor", "-Os", "-g1", "-Wall", "-Wextra", "-I.", f"-Wl,-z,stack-size={STACK_BYTES}",
     "-o", OUTPUT, SOURCES,
 )  # fmt: skip
-_CPP: Final = ("-fno-exceptions", *_WASI)
+_CPP: Final = ("-std=c++20", "-fno-exceptions", *_WASI)
 
 TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
     Language.RUST: Toolchain(
