@@ -146,18 +146,28 @@ def test_a_file_in_the_way_is_named(here: Path) -> None:
     )
 
 
-def test_what_cannot_be_made_whole_is_not_left_behind(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a file can't be written, the folder goes again."""
+@pytest.mark.parametrize("was_there", [False, True])
+def test_what_cannot_be_made_whole_is_not_left_behind(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    was_there: bool,  # noqa: FBT001  a parameter
+) -> None:
+    """Where a file can't be written, the folder goes again; one that was there stays, and is empty again."""
+    copy = shutil.copyfile
 
-    def fails(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def fails_late(source: Path, target: Path) -> None:
+        if target.name == "go.mod":
+            raise OSError(28, "No space left on device")
+        copy(source, target)
 
-    monkeypatch.setattr(shutil, "copytree", fails)
+    monkeypatch.setattr(shutil, "copyfile", fails_late)
+    if was_there:
+        (here / "word-count").mkdir()
 
-    result = new("word-count", "--lang", "c")
+    result = new("word-count", "--lang", "go")
 
     assert (result.exit_code, result.stderr) == (2, "Error: word-count can't be made: No space left on device\n")
-    assert not (here / "word-count").exists()
+    assert list(here.rglob("*")) == [here / "word-count"] * was_there
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def _proposal(slug: str) -> str:
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """Make a folder, or take one that is empty; what fails inside leaves none."""
+    """Make a folder, or take one that is empty; where what follows fails, it is as it was."""
+    was_there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -77,7 +78,9 @@ def _made(folder: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            _empty(folder)
+            if not was_there:
+                folder.rmdir()
             raise
     except FileExistsError:
         raise CannotRun(f"{folder} is there already, and is no folder: choose another by --dir") from None
@@ -85,20 +88,35 @@ def _made(folder: Path) -> Iterator[None]:
         raise CannotRun(f"{folder} can't be made: {error.strerror or error}") from None
 
 
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _copy_sdk(toolchain: Toolchain, folder: Path) -> None:
-    source = _SDKS / toolchain.sdk
-    shutil.copytree(source, folder / toolchain.sdk_place, dirs_exist_ok=True)
+    sdk = _SDKS / toolchain.sdk
+    for source, target in _copies(sdk, folder / toolchain.sdk_place):
+        shutil.copyfile(source, target)
     if toolchain.sdk_lock:
-        shutil.copyfile(source / toolchain.sdk_lock, folder / toolchain.sdk_lock)
+        shutil.copyfile(sdk / toolchain.sdk_lock, folder / toolchain.sdk_lock)
 
 
 def _copy_template(template: Path, folder: Path, slug: str) -> None:
+    for source, target in _copies(template, folder):
+        text = source.read_text(encoding="utf-8").replace(_SLUG, slug).replace(_NAME, _name(slug))
+        target.write_text(text, encoding="utf-8")
+
+
+def _copies(template: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each file below a folder, and where its copy goes below another, in a folder that is there."""
     for source in sorted(template.rglob("*")):
         if source.is_file() and source.parent.name != "__pycache__":
             target = folder / source.relative_to(template)
-            target.parent.mkdir(exist_ok=True)
-            text = source.read_text(encoding="utf-8").replace(_SLUG, slug).replace(_NAME, _name(slug))
-            target.write_text(text, encoding="utf-8")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield source, target
 
 
 def _name(slug: str) -> str:
