@@ -1643,6 +1643,14 @@ typedef struct fb_rows {
     fb_json rows;    /* an array of arrays; bytes in them are base64, for fb_bytes */
 } fb_rows;
 
+static inline bool fb_are_all_(fb_json array, enum fb_type type)
+{
+    fb_items items = fb_elements(array);
+    for (fb_json item; fb_next(&items, &item);)
+        if (fb_type_of(item) != type) return false;
+    return true;
+}
+
 static inline fb_text fb_params_(fb_writer *params) { return params ? fb_written(params) : fb_nothing_(); }
 
 /* Asks the database. `params` is an array for $1, $2 ..., or 0:
@@ -1658,6 +1666,8 @@ static inline fb_rows fb_query(fb_text sql, fb_writer *params)
     result.error = fb_answered_(fb_db_query(sql.at, sql.length, list.at, list.length), FB_TEXT("query"), sql);
     result.columns = fb_reply_(&result.error, FB_REPLY_BODY, FB_TEXT("columns"), FB_ARRAY);
     result.rows = fb_reply_(&result.error, FB_REPLY_BODY, FB_TEXT("rows"), FB_ARRAY);
+    if (!result.error.code && !(fb_are_all_(result.columns, FB_STRING) && fb_are_all_(result.rows, FB_ARRAY)))
+        result.error.code = FB_BAD_REPLY;
     return result;
 }
 
