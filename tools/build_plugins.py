@@ -20,7 +20,7 @@ FLAGS = (
     "-target", "wasm32-freestanding", "-std=c17", "-Os", "-g1", "-nostdlib", "-mbulk-memory", "-mreference-types",
     "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-Wno-infinite-recursion", "-fno-sanitize=all",
     "-Wl,--no-entry", "-Wl,-z,stack-size=16384",
-    "-Iguest/c", "-Iplugins/common",
+    "-Iguest/c",
 )  # fmt: skip
 
 

@@ -295,6 +295,14 @@ FB_ONCE_ void *fb_alloc(uint32_t bytes)
     return taken;
 }
 
+/* Copies a text to where it may be changed: what JSON gives must stay as it is. */
+static inline char *fb_copy(fb_text text)
+{
+    char *copy = (char *)fb_alloc(text.length);
+    if (text.length) __builtin_memcpy(copy, text.at, text.length);
+    return copy;
+}
+
 /* Reads a whole buffer. */
 FB_ONCE_ fb_text fb_read(enum fb_buffer buffer)
 {
@@ -995,7 +1003,12 @@ static inline fb_text fb_decoded_(fb_text inside)
     const char *at = inside.at, *end = inside.at + inside.length;
     char *start = (char *)fb_alloc(inside.length), *to = start;
     while (at < end) {
-        if (*at != '\\') {
+        const char *stop = fb_past_plain_(at, end);
+        if (stop > at) {
+            __builtin_memcpy(to, at, (uintptr_t)(stop - at));
+            to += stop - at;
+            at = stop;
+        } else if (*at != '\\') {
             *to++ = *at++;
         } else if (at[1] != 'u') {
             *to++ = fb_unescaped_(at[1]);

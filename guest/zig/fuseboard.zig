@@ -310,7 +310,8 @@ pub const db = struct {
             const cell = for (columns, 0..) |column, i| {
                 if (i < cells.len and std.mem.eql(u8, column, name)) break cells[i];
             } else return badReply("there is no column " ++ name);
-            @field(row, name) = Reader.read(T, cell.text, name) catch return badReply(misfit.text());
+            var reader: Reader = .{ .scanner = .initCompleteInput(allocator, cell.text) };
+            @field(row, name) = reader.take(T, name) catch return badReply(misfit.text());
         }
         return row;
     }
@@ -381,7 +382,7 @@ pub const Json = struct {
 
     /// Returns the value as a type, `null` where it doesn't fit: `as([]const fb.Json)` gives elements, `as(fb.Members)` members.
     pub fn as(self: Json, comptime T: type) ?T {
-        return Reader.read(T, self.text, "") catch null;
+        return Reader.read(T, self.text) catch null;
     }
 };
 
@@ -422,61 +423,72 @@ fn failAsMisfit() noreturn {
 /// slices and tuples for arrays, structs for objects, `Json`, `Members`, `Bytes`. A struct's fields must all be there, but for
 /// those with defaults; unknown keys are ignored.
 pub fn decode(comptime T: type, json: []const u8) Misfit!T {
-    if (!isJson(json)) return misfit.at("", "not JSON, or nested deeper than 512");
-    return Reader.read(T, json, "");
+    return Reader.read(T, json);
 }
 
-fn isJson(text: []const u8) bool {
-    var scanner: std.json.Scanner = .initCompleteInput(allocator, text);
-    while (scanner.stackHeight() <= max_depth) {
-        const token = scanner.next() catch return false;
-        if (token == .end_of_document) return true;
-    }
-    return false;
-}
-
-/// Takes values out of JSON that is known to be well-formed.
+/// Takes values out of a text, token by token. What isn't JSON doesn't fit anything.
 const Reader = struct {
     scanner: std.json.Scanner,
 
-    fn read(comptime T: type, json: []const u8, key: []const u8) Misfit!T {
+    fn read(comptime T: type, json: []const u8) Misfit!T {
         var reader: Reader = .{ .scanner = .initCompleteInput(allocator, json) };
-        return reader.take(T, key);
+        const result = try reader.take(T, "");
+        return if (try reader.peek() == .end_of_document) result else broken();
     }
 
-    fn peek(self: *Reader) std.json.TokenType {
-        return self.scanner.peekNextTokenType() catch unreachable;
+    fn broken() Misfit {
+        return misfit.at("", "not JSON, or nested deeper than 512");
     }
 
-    fn skip(self: *Reader) void {
-        self.scanner.skipValue() catch unreachable;
+    fn peek(self: *Reader) Misfit!std.json.TokenType {
+        return self.scanner.peekNextTokenType() catch broken();
     }
 
-    fn next(self: *Reader) void {
-        _ = self.scanner.next() catch unreachable;
+    fn next(self: *Reader) Misfit!void {
+        _ = self.scanner.next() catch return broken();
     }
 
-    fn raw(self: *Reader) []const u8 {
-        _ = self.peek(); // past the spaces
+    fn skip(self: *Reader) Misfit!void {
+        const outside = self.scanner.stackHeight();
+        while (true) {
+            const token = self.scanner.next() catch return broken();
+            const is_part = switch (token) {
+                .partial_number, .partial_string => true,
+                .partial_string_escaped_1, .partial_string_escaped_2 => true,
+                .partial_string_escaped_3, .partial_string_escaped_4 => true,
+                else => false,
+            };
+            const depth = self.scanner.stackHeight();
+            if (depth > max_depth) return broken();
+            if (depth <= outside and !is_part) return;
+        }
+    }
+
+    /// Takes a value as it is written.
+    fn raw(self: *Reader) Misfit![]const u8 {
+        switch (try self.peek()) { // past the spaces
+            .array_end, .object_end, .end_of_document => return broken(),
+            else => {},
+        }
         const start = self.scanner.cursor;
-        self.skip();
+        try self.skip();
         return self.scanner.input[start..self.scanner.cursor];
     }
 
-    fn string(self: *Reader) []const u8 {
-        return switch (self.scanner.nextAlloc(allocator, .alloc_if_needed) catch @trap()) {
+    fn string(self: *Reader) Misfit![]const u8 {
+        return switch (self.scanner.nextAlloc(allocator, .alloc_if_needed) catch return broken()) {
             .string, .allocated_string => |text| text,
-            else => unreachable,
+            else => unreachable, // a peek has said so, and an object's keys are strings
         };
     }
 
     fn take(self: *Reader, comptime T: type, key: []const u8) Misfit!T {
-        if (T == Json) return .{ .text = self.raw() };
+        if (T == Json) return .{ .text = try self.raw() };
         if (T == Members) return self.members(key);
         if (T == Bytes) return self.base64(key);
         if (T == []const u8 or T == []u8) {
-            if (self.peek() != .string) return misfit.at(key, "not a string");
-            return if (T == []u8) allocator.dupe(u8, self.string()) catch @trap() else self.string();
+            if (try self.peek() != .string) return misfit.at(key, "not a string");
+            return if (T == []u8) allocator.dupe(u8, try self.string()) catch @trap() else try self.string();
         }
         return switch (@typeInfo(T)) {
             .bool => self.boolean(key),
@@ -491,15 +503,15 @@ const Reader = struct {
     }
 
     fn optional(self: *Reader, comptime T: type, key: []const u8) Misfit!?T {
-        if (self.peek() != .null) return try self.take(T, key);
-        self.next();
+        if (try self.peek() != .null) return try self.take(T, key);
+        try self.next();
         return null;
     }
 
     fn boolean(self: *Reader, key: []const u8) Misfit!bool {
-        const token = self.peek();
+        const token = try self.peek();
         if (token != .true and token != .false) return misfit.at(key, "not true or false");
-        self.next();
+        try self.next();
         return token == .true;
     }
 
@@ -507,24 +519,24 @@ const Reader = struct {
         const bits = @typeInfo(T).int.bits;
         const unsigned = if (@typeInfo(T).int.signedness == .unsigned) "unsigned " else "";
         const message = std.fmt.comptimePrint("not an {s}integer of {d} bits", .{ unsigned, bits });
-        if (self.peek() != .number) return misfit.at(key, message);
-        return std.fmt.parseInt(T, self.raw(), 10) catch misfit.at(key, message);
+        if (try self.peek() != .number) return misfit.at(key, message);
+        return std.fmt.parseInt(T, try self.raw(), 10) catch misfit.at(key, message);
     }
 
     fn float(self: *Reader, comptime T: type, key: []const u8) Misfit!T {
-        if (self.peek() != .number) return misfit.at(key, "not a number");
-        const number = std.fmt.parseFloat(T, self.raw()) catch unreachable;
+        if (try self.peek() != .number) return misfit.at(key, "not a number");
+        const number = std.fmt.parseFloat(T, try self.raw()) catch unreachable;
         return if (std.math.isFinite(number)) number else misfit.at(key, "not a number that fits");
     }
 
     fn name(self: *Reader, comptime T: type, key: []const u8) Misfit!T {
-        if (self.peek() != .string) return misfit.at(key, "not a string");
-        return std.meta.stringToEnum(T, self.string()) orelse misfit.at(key, "none of the known names");
+        if (try self.peek() != .string) return misfit.at(key, "not a string");
+        return std.meta.stringToEnum(T, try self.string()) orelse misfit.at(key, "none of the known names");
     }
 
     fn base64(self: *Reader, key: []const u8) Misfit!Bytes {
-        if (self.peek() != .string) return misfit.at(key, "not a string in base64");
-        const text = self.string();
+        if (try self.peek() != .string) return misfit.at(key, "not a string in base64");
+        const text = try self.string();
         const decoder = std.base64.standard.Decoder;
         const length = decoder.calcSizeForSlice(text) catch return misfit.at(key, "not a string in base64");
         const bytes = allocator.alloc(u8, length) catch @trap();
@@ -533,47 +545,47 @@ const Reader = struct {
     }
 
     fn slice(self: *Reader, comptime T: type, key: []const u8) Misfit![]T {
-        if (self.peek() != .array_begin) return misfit.at(key, "not an array");
+        if (try self.peek() != .array_begin) return misfit.at(key, "not an array");
         var items: std.ArrayList(T) = .empty;
-        self.next();
-        while (self.peek() != .array_end) items.append(allocator, try self.take(T, key)) catch @trap();
-        self.next();
+        try self.next();
+        while (try self.peek() != .array_end) items.append(allocator, try self.take(T, key)) catch @trap();
+        try self.next();
         return items.items;
     }
 
     fn tuple(self: *Reader, comptime T: type, key: []const u8) Misfit!T {
-        if (self.peek() != .array_begin) return misfit.at(key, "not an array");
+        if (try self.peek() != .array_begin) return misfit.at(key, "not an array");
         var result: T = undefined;
-        self.next();
+        try self.next();
         inline for (@typeInfo(T).@"struct".field_types, 0..) |Field, i| {
-            if (self.peek() == .array_end) return misfit.at(key, "too short an array");
+            if (try self.peek() == .array_end) return misfit.at(key, "too short an array");
             result[i] = try self.take(Field, key);
         }
-        if (self.peek() != .array_end) return misfit.at(key, "too long an array");
-        self.next();
+        if (try self.peek() != .array_end) return misfit.at(key, "too long an array");
+        try self.next();
         return result;
     }
 
     fn members(self: *Reader, key: []const u8) Misfit!Members {
-        if (self.peek() != .object_begin) return misfit.at(key, "not an object");
+        if (try self.peek() != .object_begin) return misfit.at(key, "not an object");
         var items: std.ArrayList(Member) = .empty;
-        self.next();
-        while (self.peek() != .object_end) {
-            const member_key = self.string();
-            items.append(allocator, .{ .key = member_key, .value = .{ .text = self.raw() } }) catch @trap();
+        try self.next();
+        while (try self.peek() != .object_end) {
+            const member_key = try self.string();
+            items.append(allocator, .{ .key = member_key, .value = .{ .text = try self.raw() } }) catch @trap();
         }
-        self.next();
+        try self.next();
         return .{ .items = items.items };
     }
 
     fn record(self: *Reader, comptime T: type, key: []const u8) Misfit!T {
         const fields = @typeInfo(T).@"struct";
-        if (self.peek() != .object_begin) return misfit.at(key, "not an object");
+        if (try self.peek() != .object_begin) return misfit.at(key, "not an object");
         var result: T = undefined;
         var is_there: [fields.field_names.len]bool = @splat(false);
-        self.next();
-        while (self.peek() != .object_end) try self.field(T, &result, &is_there);
-        self.next();
+        try self.next();
+        while (try self.peek() != .object_end) try self.field(T, &result, &is_there);
+        try self.next();
         inline for (fields.field_names, fields.field_types, fields.field_attrs, is_there) |field_name, Field, attributes, is_given| {
             if (!is_given) @field(result, field_name) = attributes.defaultValue(Field) orelse return misfit.at(field_name, "missing");
         }
@@ -583,7 +595,7 @@ const Reader = struct {
     /// Takes one member, into its field if there is one. Of members with the same key the first counts.
     fn field(self: *Reader, comptime T: type, result: *T, is_there: []bool) Misfit!void {
         const fields = @typeInfo(T).@"struct";
-        const key = self.string();
+        const key = try self.string();
         inline for (fields.field_names, fields.field_types, 0..) |field_name, Field, i| {
             if (!is_there[i] and std.mem.eql(u8, field_name, key)) {
                 is_there[i] = true;
@@ -591,7 +603,7 @@ const Reader = struct {
                 return;
             }
         }
-        self.skip();
+        try self.skip();
     }
 };
 

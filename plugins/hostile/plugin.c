@@ -2,18 +2,15 @@
  *
  * README.md beside this folder says what each of them does and what must come of it.
  */
-#include "arena.h"
 #include "fuseboard.h"
-#include "json.h"
-#include "text.h"
 
 #define MIB (1u << 20)
 #define OUTSIDE ((void *)0xfffffff0u) /* with 64 bytes: begins far behind memory, ends before 4 GiB wrap around */
 
-static const struct text SLOW = TEXT_INIT("{\"method\":\"GET\",\"url\":\"https://api.example.com/slow\"}");
-static const struct text PAGE = TEXT_INIT("{\"method\":\"GET\",\"url\":\"https://api.example.com/page\"}");
-static const struct text REDIRECT = TEXT_INIT("{\"method\":\"GET\",\"url\":\"https://api.example.com/redirect\"}");
-static const struct text EVIL = TEXT_INIT("{\"method\":\"GET\",\"url\":\"https://evil.example.net/\"}");
+static const fb_text SLOW = FB_TEXT_INIT("{\"method\":\"GET\",\"url\":\"https://api.example.com/slow\"}");
+static const fb_text PAGE = FB_TEXT_INIT("{\"method\":\"GET\",\"url\":\"https://api.example.com/page\"}");
+static const fb_text REDIRECT = FB_TEXT_INIT("{\"method\":\"GET\",\"url\":\"https://api.example.com/redirect\"}");
+static const fb_text EVIL = FB_TEXT_INIT("{\"method\":\"GET\",\"url\":\"https://evil.example.net/\"}");
 
 static volatile uint32_t spinning;
 
@@ -22,30 +19,27 @@ static void spin(void)
     for (;;) spinning++;
 }
 
-static int32_t get(struct text head) { return fb_http_request(head.at, head.length, 0, 0); }
+static int32_t get(fb_text head) { return fb_http_request(head.at, head.length, 0, 0); }
 
 /* Gives a JSON string with a number, e.g. the code that a host call returned. */
 static void output_number(int64_t number)
 {
-    char *start = arena_top();
-    put_byte('"');
-    put_number(number);
-    put_byte('"');
-    output(text_since(start));
+    fb_builder text = fb_begin();
+    fb_put_int(&text, number);
+    fb_output_string(fb_built(&text));
 }
 
 /* Gives a JSON string that holds a whole buffer. */
 static void output_buffer(enum fb_buffer buffer)
 {
-    struct text content = read_buffer(buffer);
-    char *start = arena_top();
-    json_put_string(content);
-    output(text_since(start));
+    fb_output_string(fb_read(buffer));
 }
+
+static uint32_t memory_pages(void) { return (uint32_t)__builtin_wasm_memory_size(0); }
 
 static void grow_to(uint32_t bytes)
 {
-    uint32_t wanted = bytes / PAGE_BYTES;
+    uint32_t wanted = bytes / FB_PAGE_BYTES;
     if (wanted > memory_pages()) __builtin_wasm_memory_grow(0, wanted - memory_pages());
 }
 
@@ -66,15 +60,15 @@ FUSEBOARD_EXPORT(loop_over_log)
 FUSEBOARD_EXPORT(touch_pages)
 {
     grow_to(60 * MIB);
-    uint32_t end = memory_pages() * PAGE_BYTES;
+    uint32_t end = memory_pages() * FB_PAGE_BYTES;
     for (;;)
-        for (uint32_t at = 4 * PAGE_BYTES; at < end; at += 4096) *(volatile char *)at = 1;
+        for (uint32_t at = 4 * FB_PAGE_BYTES; at < end; at += 4096) *(volatile char *)at = 1;
 }
 
 FUSEBOARD_EXPORT(bulk_fill)
 {
     grow_to(60 * MIB);
-    for (;;) __builtin_memset((void *)(4 * PAGE_BYTES), (int)spinning++, 32 * MIB);
+    for (;;) __builtin_memset((void *)(4 * FB_PAGE_BYTES), (int)spinning++, 32 * MIB);
 }
 
 /* ── memory ────────────────────────────────────────────────────────────────────────────────────── */
@@ -144,15 +138,11 @@ FUSEBOARD_EXPORT(denied_fetch) { output_number(get(EVIL)); }
 FUSEBOARD_EXPORT(redirected_fetch)
 {
     int32_t code = get(REDIRECT);
-    struct text head = read_buffer(FB_REPLY_HEAD);
-    char *line = arena_top();
-    put_number(code);
-    put_byte(' ');
-    put(head);
-    struct text said = text_since(line);
-    char *start = arena_top();
-    json_put_string(said);
-    output(text_since(start));
+    fb_builder line = fb_begin();
+    fb_put_int(&line, code);
+    fb_put_byte(&line, ' ');
+    fb_put(&line, fb_read(FB_REPLY_HEAD));
+    fb_output_string(fb_built(&line));
 }
 
 FUSEBOARD_EXPORT(db_bad_params) { output_number(fb_db_query(FB_STR("SELECT $1"), FB_STR("not json"))); }
@@ -161,7 +151,7 @@ FUSEBOARD_EXPORT(missing_key) { output_number(fb_kv_get(FB_STR("nope"))); }
 
 FUSEBOARD_EXPORT(too_large_request)
 {
-    char *value = arena_take(MIB + 1);
+    char *value = (char *)fb_alloc(MIB + 1);
     output_number(fb_kv_set(FB_STR("large"), value, MIB + 1));
 }
 
@@ -234,11 +224,10 @@ FUSEBOARD_EXPORT(fail_with_message) { fb_fail_str("the guest says no"); }
 
 FUSEBOARD_EXPORT(fail_with_escapes)
 {
-    char *start = arena_top();
-    put(TEXT("\x1b[31mred\nsecond line\xe2\x80\xae"));
-    for (int i = 0; i < 1000; i++) put(TEXT("0123456789"));
-    struct text message = text_since(start);
-    fb_fail(message.at, message.length);
+    fb_builder message = fb_begin();
+    fb_put_str(&message, "\x1b[31mred\nsecond line\xe2\x80\xae");
+    for (int i = 0; i < 1000; i++) fb_put_str(&message, "0123456789");
+    fb_fail_text(fb_built(&message));
 }
 
 /* ── outputs ───────────────────────────────────────────────────────────────────────────────────── */
@@ -256,7 +245,7 @@ FUSEBOARD_EXPORT(too_much_output)
     fb_output_write(chunk, 1);
 }
 
-FUSEBOARD_EXPORT(echo) { output(read_buffer(FB_VALUE)); }
+FUSEBOARD_EXPORT(echo) { fb_output_text(fb_read(FB_VALUE)); }
 FUSEBOARD_EXPORT(echo_context) { output_buffer(FB_CONTEXT); }
 FUSEBOARD_EXPORT(echo_settings) { output_buffer(FB_SETTINGS); }
 FUSEBOARD_EXPORT(echo_call_info) { output_buffer(FB_CALL_INFO); }
@@ -267,14 +256,12 @@ FUSEBOARD_EXPORT(read_meters)
     fetch(1);
     query(1);
     fb_kv_set(FB_STR("key"), FB_STR("value"));
-    char *start = arena_top();
-    put_byte('"');
+    fb_builder text = fb_begin();
     for (int limit = FB_MEMORY; limit <= FB_KV_WRITE_BYTES; limit++) {
-        if (limit) put_byte(' ');
-        put_number(fb_meter_remaining(limit));
+        if (limit) fb_put_byte(&text, ' ');
+        fb_put_int(&text, fb_meter_remaining(limit));
     }
-    put_byte('"');
-    output(text_since(start));
+    fb_output_string(fb_built(&text));
 }
 
 FUSEBOARD_EXPORT(unknown_meter) { output_number(fb_meter_remaining(77)); }
@@ -306,4 +293,4 @@ BAD_POINTER(kv_increment, fb_kv_increment(OUTSIDE, 64, 1))
 BAD_POINTER(call_name, fb_call(OUTSIDE, 64, 0, 0))
 BAD_POINTER(call_body, fb_call(FB_STR("mail.send"), OUTSIDE, 64))
 BAD_POINTER(wraps, fb_output_write((void *)0xffffffffu, 0xffffffffu))
-BAD_POINTER(one_byte_behind, fb_output_write((void *)(memory_pages() * PAGE_BYTES - 63), 64))
+BAD_POINTER(one_byte_behind, fb_output_write((void *)(memory_pages() * FB_PAGE_BYTES - 63), 64))

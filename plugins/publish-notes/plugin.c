@@ -2,71 +2,62 @@
  *
  * A host call that fails is logged and the others still happen: none of them is worth losing the rest.
  */
-#include "arena.h"
 #include "fuseboard.h"
-#include "json.h"
-#include "text.h"
 
 #define INSERT_NOTE "INSERT INTO notes(post_id, title) VALUES ($1, $2)"
-#define WEBHOOK                                                              \
-    "{\"method\":\"POST\",\"url\":\"https://hooks.example.com/published\"," \
-    "\"headers\":[[\"Content-Type\",\"application/json\"]]}"
 
-static void log_line(enum fb_level level, const char *start)
+/* Logs a warning where a host call failed. */
+static void report(fb_error error)
 {
-    struct text line = text_since(start);
-    fb_log(level, line.at, line.length);
+    if (error.code) fb_log_text(FB_WARNING, fb_error_text(error));
 }
 
-/* Logs a warning where a host call's answer is an error. */
-static void check(struct text name, int32_t answer)
+static void write_note(fb_json id, fb_text title)
 {
-    if (answer >= 0) return;
-    char *start = arena_top();
-    put(name);
-    put(TEXT(" failed with code "));
-    put_number(answer);
-    log_line(FB_WARNING, start);
+    fb_writer params = fb_array();
+    fb_add_json(&params, id);
+    fb_add_string(&params, title);
+    report(fb_kv_add(FB_TEXT("published"), 1).error);
+    report(fb_exec(FB_TEXT(INSERT_NOTE), &params).error);
 }
 
-static void write_note(struct text id, struct text title)
+static void send_mail(fb_text title)
 {
-    char *start = arena_top();
-    put_byte('[');
-    put(id);
-    put_byte(',');
-    put(title);
-    put_byte(']');
-    struct text params = text_since(start);
-
-    check(TEXT("host_kv_increment"), fb_kv_increment(FB_STR("published"), 1));
-    check(TEXT("host_db_exec"), fb_db_exec(FB_STR(INSERT_NOTE), params.at, params.length));
+    fb_builder subject = fb_begin();
+    fb_put_str(&subject, "Published: ");
+    fb_put(&subject, title);
+    fb_writer mail = fb_object();
+    fb_set_string(&mail, "to", FB_TEXT("editor@example.com"));
+    fb_set_string(&mail, "subject", fb_built(&subject));
+    report(fb_invoke(FB_TEXT("mail.send"), &mail).error);
 }
 
-static void send_mail(struct text title)
+static void tell_webhook(fb_json post)
 {
-    char *start = arena_top();
-    put(TEXT("{\"to\":\"editor@example.com\",\"subject\":\"Published: "));
-    put((struct text){title.at + 1, title.length - 1}); /* with its closing quote, and its escapes as they are */
-    put_byte('}');
-    struct text mail = text_since(start);
-    check(TEXT("host_call mail.send"), fb_call(FB_STR("mail.send"), mail.at, mail.length));
+    static const fb_header headers[] = {{FB_TEXT_INIT("Content-Type"), FB_TEXT_INIT("application/json")}};
+    fb_request request = {
+        .method = FB_TEXT("POST"),
+        .url = FB_TEXT("https://hooks.example.com/published"),
+        .headers = headers,
+        .header_count = 1,
+        .body = post.text,
+    };
+    report(fb_fetch(request).error);
 }
 
 FUSEBOARD_EXPORT(post_published)
 {
-    struct text post = read_buffer(FB_VALUE);
-    struct text id = json_member(post, TEXT("\"id\"")), title = json_member(post, TEXT("\"title\""));
-    if (id.length == 0 || !json_is_string(title)) fb_fail_str("the post has no id or no title");
+    fb_json post = fb_value(), id = fb_get(post, "id");
+    fb_text title = fb_string(fb_get(post, "title"));
 
     write_note(id, title);
     send_mail(title);
-    check(TEXT("host_http_request"), fb_http_request(FB_STR(WEBHOOK), post.at, post.length));
+    tell_webhook(post);
 
-    char *start = arena_top();
-    put(TEXT("post "));
-    put(id);
-    put(TEXT(" published: "));
-    put(title);
-    log_line(FB_INFO, start);
+    fb_builder line = fb_begin();
+    fb_put_str(&line, "post ");
+    fb_put(&line, id.text);
+    fb_put_str(&line, " published: ");
+    fb_put(&line, title);
+    fb_log_text(FB_INFO, fb_built(&line));
 }
