@@ -256,6 +256,10 @@ extern "C" {
 #endif
 __attribute__((weak)) fb_arena_state_ fb_arena_;
 extern char __heap_base; /* by the linker: the first byte behind static data */
+#ifdef __wasi__
+/* There only where the plugin takes memory by malloc. Older C libraries think, at the first use, that all memory is theirs. */
+__attribute__((weak)) int posix_memalign(void **, __SIZE_TYPE__, __SIZE_TYPE__);
+#endif
 #ifdef __cplusplus
 }
 #endif
@@ -264,12 +268,15 @@ extern char __heap_base; /* by the linker: the first byte behind static data */
  * library has that for itself. */
 FB_ONCE_ void fb_make_room_(uint32_t more)
 {
-#ifndef __wasi__
     if (!fb_arena_.end) {
+#ifdef __wasi__
+        void *first;
+        if (posix_memalign) posix_memalign(&first, 16, 16);
+#else
         fb_arena_.at = &__heap_base;
         fb_arena_.end = (char *)((uintptr_t)__builtin_wasm_memory_size(0) * FB_PAGE_BYTES);
-    }
 #endif
+    }
     uint32_t left = (uint32_t)(fb_arena_.end - fb_arena_.at);
     if (more <= left) return;
     uintptr_t pages = (more - left) / FB_PAGE_BYTES + 1;
