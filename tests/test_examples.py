@@ -201,7 +201,7 @@ def test_title_case_refuses_what_is_no_text(value: bytes) -> None:
         host.load(PLUGINS / "title-case")
         outcome = host.invoke("title-case", raw, value)
         assert isinstance(outcome, fb.Trapped)
-        assert outcome.trap.detail == "the value isn't JSON, or is nested deeper than 512"
+        assert outcome.trap.detail == "the value isn't JSON, or is nested deeper than 128"
 
 
 def test_title_case_handles_long_titles(titles: fb.Host) -> None:

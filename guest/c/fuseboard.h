@@ -720,7 +720,7 @@ FB_ONCE_ void fb_put_double(fb_builder *builder, double number)
 
 /* ── is it JSON ────────────────────────────────────────────────────────────────────────────────── */
 
-enum { FB_DEPTH_MAX = 512 }; /* of arrays and objects inside each other, in what is read and written */
+enum { FB_DEPTH_MAX = 128 }; /* of arrays and objects inside each other: what recurses over them fits a stack of 64 KiB */
 
 typedef struct fb_scanner_ {
     const char *at, *end;
@@ -972,7 +972,7 @@ FB_ONCE_ bool fb_parse(fb_text text, fb_json *json)
 FB_ONCE_ fb_json fb_read_json(enum fb_buffer buffer)
 {
     fb_json json;
-    if (!fb_parse(fb_read(buffer), &json)) fb_fail_str("the value isn't JSON, or is nested deeper than 512");
+    if (!fb_parse(fb_read(buffer), &json)) fb_fail_str("the value isn't JSON, or is nested deeper than 128");
     return json;
 }
 
@@ -1318,7 +1318,7 @@ FB_ONCE_ void fb_put_comma_(fb_writer *writer)
 FB_ONCE_ void fb_open_(fb_writer *writer, bool is_object)
 {
     fb_put_comma_(writer);
-    if (writer->depth == FB_DEPTH_MAX) fb_fail_str("the output is nested deeper than 512");
+    if (writer->depth == FB_DEPTH_MAX) fb_fail_str("the output is nested deeper than 128");
     fb_set_bit_(writer->is_object, writer->depth++, is_object);
     fb_put_byte(&writer->text, is_object ? '{' : '[');
     writer->needs_comma = false;

@@ -394,8 +394,8 @@ pub const Member = struct { key: []const u8, value: Json };
 /// Bytes. In JSON they are `{"base64": …}` when written, and a string in base64 when read.
 pub const Bytes = struct { bytes: []const u8 };
 
-/// Of arrays and objects inside each other, in what is read.
-pub const max_depth = 512;
+/// Of arrays and objects inside each other, in what is read: what recurses over them fits a stack of 64 KiB.
+pub const max_depth = 128;
 
 const Misfit = error{Misfit};
 
@@ -437,7 +437,7 @@ const Reader = struct {
     }
 
     fn broken() Misfit {
-        return misfit.at("", "not JSON, or nested deeper than 512");
+        return misfit.at("", "not JSON, or nested deeper than 128");
     }
 
     fn peek(self: *Reader) Misfit!std.json.TokenType {
