@@ -325,6 +325,9 @@ def test_two_texts_can_be_built_in_turns(guest: Guest, length: int) -> None:
 _STRICT: Final = ("-c", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{HEADERS}")
 
 
+_ZIG: Final = ("-O", "ReleaseSmall", "-fno-entry", "-rdynamic", "--stack", "65536", "-fno-emit-bin")
+
+
 @pytest.mark.parametrize("target", ["wasm32-freestanding", "wasm32-wasi"])
 @pytest.mark.parametrize("standard", ["c11", "c17", "c23", "c++17", "c++20", "c++23"])
 def test_it_compiles_without_warnings(tmp_path: Path, target: str, standard: str) -> None:
@@ -336,4 +339,41 @@ def test_it_compiles_without_warnings(tmp_path: Path, target: str, standard: str
     done = subprocess.run(
         [*command, "-o", str(tmp_path / "plugin.o"), str(source)], capture_output=True, text=True, check=False
     )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "language", "compiler"),
+    [
+        ("docs/plugins/c.md", "c", ("cc", "-std=c11")),
+        ("README.md", "c", ("cc", "-std=c11")),
+        ("docs/plugins/cpp.md", "cpp", ("c++", "-std=c++20")),
+    ],
+)
+def test_blocks_of_pages_compile(tmp_path: Path, page: str, language: str, compiler: tuple[str, ...]) -> None:
+    """Each block of a page is a plugin that compiles without warnings."""
+    sources = [tmp_path / f"block{number}.{language}" for number, _ in enumerate(_blocks(page, language))]
+    for source, block in zip(sources, _blocks(page, language), strict=True):
+        source.write_text(block)
+    command = (sys.executable, "-m", "ziglang", *compiler, "-target", "wasm32-wasi", *_STRICT)
+    done = subprocess.run([*command, *map(str, sources)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, len(sources) > 0) == (0, "", True)
+
+
+def test_zig_blocks_of_its_page_compile(tmp_path: Path) -> None:
+    """So do those in Zig."""
+    (tmp_path / "fuseboard.zig").write_bytes((ROOT / "guest/zig/fuseboard.zig").read_bytes())
+    blocks = _blocks("docs/plugins/zig.md", "zig")
+    for number, block in enumerate(blocks):
+        (tmp_path / f"block{number}.zig").write_text(block)
+    imports = "".join(f'    _ = @import("block{number}.zig");\n' for number, _ in enumerate(blocks))
+    (tmp_path / "plugin.zig").write_text(f"comptime {{\n{imports}}}\n")
+    command = (sys.executable, "-m", "ziglang", "build-exe", "plugin.zig", "-target", "wasm32-freestanding", *_ZIG)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

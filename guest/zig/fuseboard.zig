@@ -133,8 +133,16 @@ pub fn fail(comptime format: []const u8, arguments: anytype) noreturn {
 }
 
 fn failBy(problem: anyerror) noreturn {
+    if (problem == error.Misfit) failAsMisfit();
     if (failure.problem != null and failure.problem.? == problem) fail("{s}", .{failure.text()});
     fail("{s}", .{@errorName(problem)});
+}
+
+/// Has panics end the invocation with their message: `pub const panic = fb.panic;` in the plugin's root file.
+pub const panic = std.debug.FullPanic(panicked);
+
+fn panicked(message: []const u8, _: ?usize) noreturn {
+    fail("panic: {s}", .{message});
 }
 
 fn print(comptime format: []const u8, arguments: anytype) []u8 {
