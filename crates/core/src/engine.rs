@@ -61,8 +61,7 @@ impl Engine {
             Ok(inner) => (inner, None),
             Err(error) => (wt::Engine::new(&on_demand()).map_err(described)?, Some(format!("{error:#}"))),
         };
-        let mut linker = wt::Linker::new(&inner);
-        abi::link(&mut linker).and_then(|()| wasi::link(&mut linker)).map_err(described)?;
+        let linker = linker(&inner).map_err(described)?;
         Ok(Self { inner, linker, config, pool_problem })
     }
 
@@ -105,6 +104,19 @@ impl Target {
 
 fn described(error: wt::Error) -> EngineError {
     EngineError(format!("{error:#}"))
+}
+
+/// Returns all that guests can import.
+pub(crate) fn linker(engine: &wt::Engine) -> wt::Result<wt::Linker<Guest>> {
+    let mut linker = wt::Linker::new(engine);
+    abi::link(&mut linker)?;
+    wasi::link(&mut linker)?;
+    Ok(linker)
+}
+
+/// Returns an engine for a single instance, with room for its memory and for no other.
+pub(crate) fn for_one(memory_bytes: usize) -> wt::Result<wt::Engine> {
+    wt::Engine::new(&in_slots(memory_bytes))
 }
 
 fn on_demand() -> wt::Config {

@@ -21,7 +21,6 @@ use crate::exchange::{Answer, Exchange, HostCall, LogLine, Reply, Slice};
 use crate::fork;
 use crate::guest::{Buffers, Guest};
 use crate::limits::{Caps, Limits, MUCH_MEMORY_BYTES, PULSE_FUEL};
-use crate::memory::MemoryMeter;
 use crate::module::{Module, ModuleError};
 use crate::surroundings::{Surroundings, System};
 use crate::trap::{Cause, Ended, Exited, Trap};
@@ -29,7 +28,9 @@ use crate::trap::{Cause, Ended, Exited, Trap};
 /// An export with everything that its invocations share.
 pub struct Entry {
     module: Arc<Module>,
-    export: wt::ModuleExport,
+    /// What is called, in order: what initialises an instance, then the export itself.
+    calls: Arc<[wt::ModuleExport]>,
+    code_shift: i64,
     settings: Arc<[u8]>,
     limits: Limits,
     caps: Caps,
@@ -128,13 +129,25 @@ impl Entry {
         limits: Limits,
         caps: Caps,
     ) -> Result<Self, ModuleError> {
-        if let Some(problem) = module.export_problem(export) {
-            return Err(problem.into());
-        }
-        let Some(index) = module.pre.module().get_export_index(export) else {
-            return Err(format!("exports no {export:?}").into());
-        };
-        Ok(Self { module, export: index, settings: settings.into(), limits, caps })
+        let calls = module.initialize.into_iter().chain([module.plain_export(export)?]).collect();
+        Ok(Self { module, calls, code_shift: 0, settings: settings.into(), limits, caps })
+    }
+
+    /// Has another export run first, after `_initialize`.
+    ///
+    /// # Errors
+    /// There is none of that name, or it isn't a function without parameters and results.
+    pub fn initialised_by(self, export: &str) -> Result<Self, ModuleError> {
+        let named = self.module.plain_export(export)?;
+        let (before, last) = self.calls.split_at(self.calls.len() - 1);
+        let calls = before.iter().chain([&named]).chain(last).copied().collect();
+        Ok(Self { calls, ..self })
+    }
+
+    /// Has backtraces tell where code is in the file that a snapshot was made of, see [`crate::Taken::code_shift`].
+    #[must_use]
+    pub fn shifted_by(self, code_shift: i64) -> Self {
+        Self { code_shift, ..self }
     }
 
     /// Prepares an execution; nothing runs before its first slice.
@@ -145,29 +158,22 @@ impl Entry {
     /// Prepares an execution with clocks and random bytes of the caller's.
     pub fn begin_in(&self, input: Input, deadline: Instant, surroundings: Arc<dyn Surroundings>) -> Execution {
         let exchange = Arc::new(Exchange::new(deadline));
-        let guest = Guest {
+        let mut guest = Guest::new(
             deadline,
-            meter: MemoryMeter::new(self.limits.memory_bytes),
-            caps: self.caps,
-            buffers: Buffers {
-                value: input.value,
-                context: input.context,
-                reply_head: Vec::new(),
-                reply_body: Vec::new(),
-                settings: self.settings.clone(),
-                call_info: input.call_info,
-            },
-            output: None,
-            exchange: exchange.clone(),
-            memory_export: self.module.memory,
-            memory: None,
-            logged_bytes: 0,
-            logged_lines: 0,
-            log_full_said: false,
-            lines: Default::default(),
+            self.limits.memory_bytes,
+            self.caps,
+            exchange.clone(),
+            self.module.memory,
             surroundings,
+        );
+        guest.buffers = Buffers {
+            value: input.value,
+            context: input.context,
+            settings: self.settings.clone(),
+            call_info: input.call_info,
+            ..Buffers::default()
         };
-        let run = run(self.module.clone(), self.export, guest, self.limits.fuel);
+        let run = run(self.module.clone(), self.calls.clone(), guest, (self.limits.fuel, self.code_shift));
         Execution {
             module: self.module.clone(),
             exchange,
@@ -364,14 +370,19 @@ fn poll(run: &mut Run) -> Result<Poll<Report>, Trap> {
         .map_err(|payload| Trap::from_panic(payload.as_ref()))
 }
 
-async fn run(module: Arc<Module>, export: wt::ModuleExport, guest: Guest, fuel: u64) -> Report {
+async fn run(
+    module: Arc<Module>,
+    calls: Arc<[wt::ModuleExport]>,
+    guest: Guest,
+    (fuel, code_shift): (u64, i64),
+) -> Report {
     let exchange = guest.exchange.clone();
     let deadline = guest.deadline;
     let mut store = wt::Store::new(module.pre.module().engine(), guest);
     store.limiter(|guest| &mut guest.meter);
     let fuelled = fill_up(&mut store, fuel);
     let result = {
-        let call = pin!(call(&mut store, &module, export));
+        let call = pin!(call(&mut store, &module, &calls));
         Watched { call, exchange, deadline }.await
     };
     store.data_mut().end_lines();
@@ -383,7 +394,7 @@ async fn run(module: Arc<Module>, export: wt::ModuleExport, guest: Guest, fuel: 
         _ if Instant::now() >= deadline => Err(Ended::out_of_time()),
         _ => Ok(()),
     });
-    let result = result.map_err(|error| Trap::from_error(&error));
+    let result = result.map_err(|error| Trap::from_error(&error).shifted_by(code_shift));
     let usage = Usage {
         fuel: fuel.saturating_sub(left.saturating_sub(1)),
         fuel_is_exact: result.as_ref().err().is_none_or(Trap::fuel_is_exact),
@@ -392,17 +403,18 @@ async fn run(module: Arc<Module>, export: wt::ModuleExport, guest: Guest, fuel: 
     (result.map(|()| store.data_mut().output.take()), usage)
 }
 
-fn fill_up(store: &mut wt::Store<Guest>, fuel: u64) -> wt::Result<()> {
+pub(crate) fn fill_up(store: &mut wt::Store<Guest>, fuel: u64) -> wt::Result<()> {
     store.set_fuel(fuel.saturating_add(1))?;
     store.fuel_async_yield_interval(Some(PULSE_FUEL))
 }
 
-async fn call(store: &mut wt::Store<Guest>, module: &Module, export: wt::ModuleExport) -> wt::Result<()> {
+async fn call(store: &mut wt::Store<Guest>, module: &Module, calls: &[wt::ModuleExport]) -> wt::Result<()> {
     let instance = module.pre.instantiate_async(&mut *store).await?;
-    if let Some(initialize) = &module.initialize {
+    let Some((export, before)) = calls.split_last() else { return Ok(()) };
+    for initialize in before {
         call_export(store, &instance, initialize).await?;
     }
-    match call_export(store, &instance, &export).await {
+    match call_export(store, &instance, export).await {
         Err(error) if matches!(error.downcast_ref(), Some(Exited(0))) => Ok(()),
         result => result,
     }
@@ -421,10 +433,10 @@ async fn call_export(
 
 /// Looks at interrupt, deadline and the end of the slice at each pulse. An answered guest goes on: its import
 /// looks at the clock itself, where the trap has a backtrace.
-struct Watched<F> {
-    call: F,
-    exchange: Arc<Exchange>,
-    deadline: Instant,
+pub(crate) struct Watched<F> {
+    pub(crate) call: F,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) deadline: Instant,
 }
 
 impl<F: Future<Output = wt::Result<()>> + Unpin> Future for Watched<F> {

@@ -42,6 +42,7 @@ pub(crate) struct Guest {
 }
 
 /// What the guest can read, by the ABI's buffer numbers.
+#[derive(Default)]
 pub(crate) struct Buffers {
     pub(crate) value: Vec<u8>,
     pub(crate) context: Vec<u8>,
@@ -66,6 +67,32 @@ impl Buffers {
 }
 
 impl Guest {
+    /// Returns a guest with empty buffers.
+    pub(crate) fn new(
+        deadline: Instant,
+        memory_bytes: usize,
+        caps: Caps,
+        exchange: Arc<Exchange>,
+        memory_export: wt::ModuleExport,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Self {
+        Self {
+            deadline,
+            meter: MemoryMeter::new(memory_bytes),
+            caps,
+            buffers: Buffers::default(),
+            output: None,
+            exchange,
+            memory_export,
+            memory: None,
+            logged_bytes: 0,
+            logged_lines: 0,
+            log_full_said: false,
+            lines: Default::default(),
+            surroundings,
+        }
+    }
+
     /// Returns how many of `length` bytes the log still takes; `None` where it takes no line at all.
     pub(crate) fn log_room(&self, length: usize) -> Option<usize> {
         let room = length.min(self.caps.log_bytes - self.logged_bytes);

@@ -12,6 +12,9 @@ use crate::limits::{LONGEST_PROBATION, PROBATION, SLOW_FIRST_SLICE};
 use crate::scan::scan;
 use crate::text::{NAME_BYTES, printable, quoted};
 
+/// The export that initialises a reactor.
+pub(crate) const INITIALIZE: &str = "_initialize";
+
 /// Why a file can't be a plugin: every problem that was found, in plain words.
 #[derive(Debug)]
 pub struct ModuleError {
@@ -90,7 +93,7 @@ impl Module {
         let Some(memory) = compiled.get_export_index("memory") else {
             return Err("exports no memory".to_owned().into());
         };
-        let initialize = compiled.get_export_index("_initialize");
+        let initialize = compiled.get_export_index(INITIALIZE);
         Ok(Self { pre, memory, initialize, behaviour: Behaviour::unknown() })
     }
 
@@ -101,16 +104,11 @@ impl Module {
 
     /// Returns what is wrong with an export as a hook's, or `None`.
     pub fn export_problem(&self, name: &str) -> Option<String> {
-        let Some(found) = self.pre.module().get_export(name) else {
-            return Some(format!("exports no {}", quoted(name)));
-        };
-        match found.func() {
-            Some(ty) if ty.params().len() + ty.results().len() == 0 => None,
-            _ => Some(format!(
-                "exports {} as something else than a function without parameters and results",
-                quoted(name)
-            )),
-        }
+        self.plain_export(name).err().map(|error| error.to_string())
+    }
+
+    pub(crate) fn plain_export(&self, name: &str) -> Result<wt::ModuleExport, ModuleError> {
+        plain_export(self.pre.module(), name)
     }
 
     /// The names of all exported functions without parameters and results, made printable.
@@ -119,7 +117,7 @@ impl Module {
         module
             .exports()
             .map(|export| export.name())
-            .filter(|name| *name != "_initialize" && self.export_problem(name).is_none())
+            .filter(|name| *name != INITIALIZE && self.export_problem(name).is_none())
             .map(|name| printable(name.as_bytes(), NAME_BYTES))
             .collect()
     }
@@ -154,11 +152,23 @@ fn described(what: &str, error: &wt::Error) -> ModuleError {
 
 /// What the scan can't see, as it needs types.
 fn audit(module: &wt::Module) -> Vec<String> {
-    let initialize = module.get_export("_initialize");
-    let is_plain =
-        initialize.is_none_or(|export| export.func().is_some_and(|ty| ty.params().len() + ty.results().len() == 0));
-    let problem = r#"exports "_initialize" as something else than a function without parameters and results"#;
-    if is_plain { Vec::new() } else { vec![problem.into()] }
+    let has_initialize = module.get_export(INITIALIZE).is_some();
+    let problem = has_initialize.then(|| plain_export(module, INITIALIZE).err()).flatten();
+    problem.map_or_else(Vec::new, |error| error.problems)
+}
+
+/// Resolves an export that is a function without parameters and results.
+pub(crate) fn plain_export(module: &wt::Module, name: &str) -> Result<wt::ModuleExport, ModuleError> {
+    let (Some(found), Some(index)) = (module.get_export(name), module.get_export_index(name)) else {
+        return Err(format!("exports no {}", quoted(name)).into());
+    };
+    match found.func() {
+        Some(ty) if ty.params().len() + ty.results().len() == 0 => Ok(index),
+        _ => {
+            let what = "as something else than a function without parameters and results";
+            Err(format!("exports {} {what}", quoted(name)).into())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::content::{Content, Total};
 use crate::figures::Found;
 use crate::kind::FileKind;
 use crate::scan::Scan;
+use crate::snapshot_plan::Plan;
 use crate::text::{NAME_BYTES, printable};
 
 /// More fields of who made it than these are not shown: real modules have some five.
@@ -42,6 +43,10 @@ pub struct Report {
     pub elements: (u64, u64),
     /// The function that runs first in every instance.
     pub start: Option<u32>,
+    /// Whether it is initialised before its first hook is called: by a start function, or by `_initialize`.
+    pub initialises: bool,
+    /// Why that has to happen in every instance, as far as it can be seen, or `None`.
+    pub snapshot_refusal: Option<String>,
     /// The tools that made it, as it says itself.
     pub tools: Vec<String>,
 }
@@ -115,6 +120,8 @@ pub fn inspect(wasm: &[u8], memory_ceiling_bytes: usize) -> Report {
     let scan = Scan::of(if not_a_module.is_some() { &[] } else { wasm }, memory_ceiling_bytes);
     let problems = not_a_module.map_or_else(|| scan.problems(), |problem| vec![problem.to_owned()]);
     let content = &scan.content;
+    // A walk of its own, so only where the bounds hold.
+    let plan = if problems.is_empty() { Plan::of(wasm, None).ok() } else { None };
     let pair = |total: Total| (total.count, total.content);
     Report {
         kind,
@@ -131,6 +138,8 @@ pub fn inspect(wasm: &[u8], memory_ceiling_bytes: usize) -> Report {
         data: pair(content.data),
         elements: pair(content.elements),
         start: content.start,
+        initialises: plan.as_ref().is_some_and(Plan::initialises),
+        snapshot_refusal: plan.and_then(|plan| plan.refusal).map(|refusal| refusal.to_string()),
         tools: content.tools().take(MOST_TOOLS).map(|tool| shown(&tool)).collect(),
     }
 }

@@ -104,6 +104,15 @@ impl Trap {
         Self { cause, limit, detail, backtrace: backtrace_of(error) }
     }
 
+    /// Returns the trap with the places of a file in which the code stands so many bytes less far.
+    pub(crate) fn shifted_by(mut self, code_shift: i64) -> Self {
+        for frame in &mut self.backtrace {
+            let offset = frame.offset.and_then(|offset| offset.checked_sub_signed(code_shift as isize));
+            frame.offset = offset;
+        }
+        self
+    }
+
     pub(crate) fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
         let text = payload
             .downcast_ref::<&str>()
