@@ -3,7 +3,8 @@
 //! Rules:
 //! * Memory and numbers can be read from outside. Tables, references and which segments were dropped can't, so a
 //!   module with an instruction that changes one of them isn't frozen, whether that instruction is met or not.
-//! * A segment that is active is dropped when an instance has started: dropping it again changes nothing.
+//! * A segment that is active is dropped when an instance has started: dropping it again changes nothing, and dropping
+//!   an empty one neither.
 
 use wasmparser::{DataKind, ElementKind, ExternalKind, FunctionBody, Operator, Parser, Payload, ValType};
 
@@ -136,11 +137,12 @@ impl Plan {
 
     fn data(&mut self, section: wasmparser::DataSectionReader<'_>, found: &mut Found) -> wasmparser::Result<()> {
         self.has_data = true;
-        let mut is_passive = Vec::new();
+        let mut can_be_lost = Vec::new();
         for data in section {
-            is_passive.push(matches!(data?.kind, DataKind::Passive));
+            let data = data?;
+            can_be_lost.push(matches!(data.kind, DataKind::Passive) && !data.data.is_empty());
         }
-        let lost = found.dropped.iter().find(|(index, _)| is_passive.get(*index as usize) == Some(&true));
+        let lost = found.dropped.iter().find(|(index, _)| can_be_lost.get(*index as usize) == Some(&true));
         if let Some((_, function)) = lost {
             self.refuse(Refusal::Instruction { instruction: "data.drop", function: *function });
         }
