@@ -62,6 +62,8 @@ EXAMPLE_MANIFEST = Manifest(
     version="1.2.0",
     module="plugin.wasm",
     abi=1,
+    initialize=None,
+    snapshot=True,
     hooks=(HookEntry("post.title", "post_title", 10),),
     limits=Limits(memory_limit_mb=32),
     capabilities=Grants(
@@ -249,6 +251,8 @@ def test_what_is_left_out_takes_its_default() -> None:
         version="1",
         module="plugin.wasm",
         abi=1,
+        initialize=None,
+        snapshot=True,
         hooks=(HookEntry("post.title-v2", "post_title_v2", 10),),
         limits=Limits(),
         capabilities=Grants(),

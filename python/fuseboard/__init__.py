@@ -41,6 +41,7 @@ from fuseboard._outcome import (
     Trapped,
 )
 from fuseboard._plugin import Plugin
+from fuseboard._snapshot import Snapshot, SnapshotRefusal, SnapshotState
 from fuseboard.backends import Backends
 
 __all__ = [
@@ -85,6 +86,9 @@ __all__ = [
     "Plugin",
     "SkipReason",
     "Skipped",
+    "Snapshot",
+    "SnapshotRefusal",
+    "SnapshotState",
     "Trap",
     "Trapped",
     "UnknownHook",

@@ -29,6 +29,7 @@ import msgspec
 from fuseboard._arguments import check_path, check_whole, lasting_path
 from fuseboard._limits import MIB
 from fuseboard._private_folder import FolderUnusableError, PrivateFolder
+from fuseboard._snapshot import Snapshot
 
 FOLDER_VARIABLE: Final = "FUSEBOARD_CACHE_DIR"
 """The environment variable that names the folder where `ArtifactCache` doesn't."""
@@ -80,13 +81,14 @@ class ArtifactCache:
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the file of an artifact says of it, for people.
+    """What the file of an artifact says of it.
 
     Attributes:
         plugin: the slug under which it was compiled.
         wasm_sha256, wasm_bytes: the module.
         made_by: the version of Fuseboard.
         cpu_seconds, peak_mb: what compiling took; 0 where it wasn't measured.
+        snapshot: what became of the module's initialisation; `None` where it has none, or was to have no snapshot.
     """
 
     plugin: str
@@ -95,6 +97,7 @@ class Facts(msgspec.Struct, frozen=True):
     made_by: str
     cpu_seconds: float
     peak_mb: float
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,13 +228,7 @@ class Artifacts:
         if file is None:
             return None
         with file:
-            try:
-                file.seek(-_END_BYTES - _LENGTH_BYTES, os.SEEK_END)
-                length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-                file.seek(-_END_BYTES - _LENGTH_BYTES - length, os.SEEK_END)
-                return msgspec.json.decode(file.read(length), type=Facts)
-            except (OSError, msgspec.DecodeError):
-                return None
+            return facts_in(file)
 
     def _is_sealed(self, file: IO[bytes], name: str) -> bool:
         if os.fstat(file.fileno()).st_size <= _END_BYTES:
@@ -244,6 +241,17 @@ class Artifacts:
     def _seal(self, name: str) -> hmac.HMAC:
         self._secret = self._secret or self.folder.secret()
         return hmac.new(self._secret, name.encode(), "sha256")
+
+
+def facts_in(file: IO[bytes]) -> Facts | None:
+    """Return what an entry's file says of it, or `None` where that can't be read."""
+    try:
+        file.seek(-_END_BYTES - _LENGTH_BYTES, os.SEEK_END)
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        file.seek(-_END_BYTES - _LENGTH_BYTES - length, os.SEEK_END)
+        return msgspec.json.decode(file.read(length), type=Facts)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def entry_name(key: str) -> str:

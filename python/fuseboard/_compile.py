@@ -1,7 +1,8 @@
 """The process that compiles a module: limited before it reads a byte of it, and good for nothing else.
 
 Rules:
-* It runs by itself, without the site's packages and with nothing of Fuseboard but this file, the errors and the core.
+* It runs by itself, without the site's packages and with nothing of Fuseboard but this file, what initialises a module
+  once, the errors and the core.
 * It gets an order and open files: the module, where the artifact goes, a lock.
 * It sets its limits itself, before it looks at the module; the clock is also watched from outside.
 * It says when it begins, and replies at the end, unless a limit ends it: by a signal that tells which.
@@ -17,14 +18,16 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 from fuseboard import _core
+from fuseboard._compile_snapshot import Frozen, Logs, frozen, frozen_apart, refused, snapshot_of
 from fuseboard._errors import ModuleRefused
+from fuseboard._snapshot import Snapshot, SnapshotRefusal
 
 End = Literal["made", "there", "refused", "memory", "failed"]
 
@@ -36,6 +39,7 @@ LARGEST_ARTIFACT: Final = 256 << 20
 
 _MIB: Final = 1 << 20
 _NICENESS: Final = 5
+_MAXRSS_A_MIB: Final = _MIB if sys.platform == "darwin" else 1 << 10  # bytes there, KiB elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,9 @@ class Order:
     Attributes:
         memory_ceiling_bytes, is_pooled: the engine that it is for.
         cpu_seconds, memory_mb, timeout_seconds: what it may take; `memory_mb` bounds the address space.
+        snapshots: whether the module is initialised once, before it is compiled.
+        initialize: an export that does so beside `_initialize`.
+        init_fuel, snapshot_mb: what that may take, and leave behind.
         lock: a descriptor whose lock is taken first, so that one process compiles and the others wait, or `None`.
         patience_seconds: how long it is waited for; 0 where it is only tried.
         parent: the process that began this one.
@@ -57,6 +64,10 @@ class Order:
     cpu_seconds: int
     memory_mb: int
     timeout_seconds: float
+    snapshots: bool = True
+    initialize: str | None = None
+    init_fuel: int = 0
+    snapshot_mb: int = 0
     lock: int | None = None
     patience_seconds: float = 0.0
     parent: int = 0
@@ -74,6 +85,8 @@ class Reply:
         problems: why it was refused, or failed.
         lacking: the limits that this platform doesn't have, by their fields in `CompileLimits`.
         cpu_seconds, peak_mb: what it took; 0 where nobody measured.
+        snapshot: what became of its initialisation; `None` where there is none.
+        logs: what it logged meanwhile, by level, where it was taken.
     """
 
     end: End
@@ -81,6 +94,8 @@ class Reply:
     lacking: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
     peak_mb: float = 0.0
+    snapshot: Snapshot | None = None
+    logs: Logs = field(default_factory=list)
 
     @classmethod
     def of(cls, text: bytes) -> Reply:
@@ -89,28 +104,53 @@ class Reply:
         texts = (reply.end, *reply.problems, *reply.lacking)
         if reply.end not in get_args(End) or not all(isinstance(each, str) for each in texts):
             raise ValueError(reply.end)
-        return replace(reply, cpu_seconds=float(reply.cpu_seconds), peak_mb=float(reply.peak_mb))
+        return replace(
+            reply,
+            cpu_seconds=float(reply.cpu_seconds),
+            peak_mb=float(reply.peak_mb),
+            snapshot=snapshot_of(cast("dict[str, Any] | None", reply.snapshot)),
+            logs=[(int(level), str(text)) for level, text in reply.logs],
+        )
+
+    def text(self, **more: object) -> str:
+        """Return what `of` reads."""
+        return json.dumps(asdict(self) | more)
 
 
-def make(order: Order, wasm: bytes, artifact: int) -> Reply:
+def make(order: Order, wasm: bytes, artifact: int, initialised: Callable[[Order, bytes], Frozen] = frozen) -> Reply:
     """Compile a module into the file of a descriptor, unless it is there already."""
     try:
         if order.lock is not None:
             _take_turn(order.lock, order)
             if _is_there(order):
                 return Reply("there")
-        compiled = _core.compile(wasm, order.memory_ceiling_bytes, order.is_pooled)
-        if len(compiled) > LARGEST_ARTIFACT:
-            return Reply("refused", [f"compiles to {len(compiled):,} bytes; the most is {LARGEST_ARTIFACT:,}"])
-        with open(artifact, "wb", closefd=False) as file:
-            file.write(compiled)
-    except ModuleRefused as refused:
-        return Reply("refused", problems=refused.args[0])
+        found = initialised(order, wasm) if order.snapshots else Frozen(None)
+        if found.wasm is not None:
+            try:
+                _write(_compiled(order, found.wasm), artifact)
+                return Reply("made", snapshot=found.snapshot, logs=list(found.logs))
+            except ModuleRefused as error:
+                found = refused(SnapshotRefusal.NOT_ACCEPTED, f"a snapshot of it {'; '.join(error.args[0])}")
+        _write(_compiled(order, wasm), artifact)
+    except ModuleRefused as error:
+        return Reply("refused", problems=error.args[0])
     except MemoryError:
         return Reply("memory")
     except (OSError, RuntimeError) as error:  # a full disk, a platform without a compiler
         return Reply("failed", problems=[str(error)])
-    return Reply("made")
+    return Reply("made", snapshot=found.snapshot)
+
+
+def _compiled(order: Order, wasm: bytes) -> bytes:
+    compiled = _core.compile(wasm, order.memory_ceiling_bytes, order.is_pooled)
+    if len(compiled) > LARGEST_ARTIFACT:
+        raise ModuleRefused([f"compiles to {len(compiled):,} bytes; the most is {LARGEST_ARTIFACT:,}"])
+    return compiled
+
+
+def _write(compiled: bytes, artifact: int) -> None:
+    with open(artifact, "wb", closefd=False) as file:
+        file.write(compiled)
 
 
 def _take_turn(lock: int, order: Order) -> None:
@@ -154,10 +194,10 @@ def main(order_text: str, artifact: str) -> None:
     lacking = _limit(order)
     os.write(sys.stdout.fileno(), BEGUN)
     try:
-        reply = make(order, sys.stdin.buffer.read(), int(artifact))
+        reply = make(order, sys.stdin.buffer.read(), int(artifact), frozen_apart)
     except MemoryError:
         reply = Reply("memory")
-    sys.stdout.write(json.dumps(asdict(reply) | {"lacking": lacking} | _used()))
+    sys.stdout.write(reply.text(lacking=lacking, **_used()))
 
 
 def _limit(order: Order) -> list[str]:
@@ -190,8 +230,9 @@ def _set(kind: int, soft: int, hard: int) -> bool:
 
 
 def _used() -> dict[str, Any]:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": _peak_mb(used.ru_maxrss)}
+    used, before = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = used.ru_utime + used.ru_stime + before.ru_utime + before.ru_stime
+    return {"cpu_seconds": seconds, "peak_mb": max(_peak_mb(used.ru_maxrss), before.ru_maxrss / _MAXRSS_A_MIB)}
 
 
 def _peak_mb(resident: int) -> float:
@@ -199,4 +240,4 @@ def _peak_mb(resident: int) -> float:
         with Path("/proc/self/status").open() as status:  # `resident` counts what the process that began this one had
             return next(int(line.split()[1]) / (1 << 10) for line in status if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
-        return resident / (_MIB if sys.platform == "darwin" else 1 << 10)  # bytes there, KiB elsewhere
+        return resident / _MAXRSS_A_MIB

@@ -32,6 +32,9 @@ from fuseboard._compile import BEGUN, Order, Reply
 from fuseboard._errors import ModuleRefused, UsageError
 from fuseboard._text import printable
 
+LARGEST_SNAPSHOT_MB: Final = 16
+"""A module may have no more data than that."""
+
 _PROGRESS_SECONDS: Final = 2.0
 _SHOWN_CHARACTERS: Final = 500
 _FIRST_DESCRIPTOR: Final = 3
@@ -53,12 +56,15 @@ main(*sys.argv[2:])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompileLimits:
-    """What compiling one module may take, in a process of its own. More fails the load.
+    """What compiling one module, and initialising it once, may take in a process of its own. More fails the load.
 
     Attributes:
         cpu_seconds: time of a processor. Programs took 0.5 to 2 s a MB, a Go program of 18 MB 33 s (measured).
         memory_mb: address space in MiB, of which the process itself takes some 50.
         timeout_seconds: wall clock, up to half of it to wait for another process that compiles the same module.
+        init_fuel: fuel that its initialisation may take to run once for all invocations. More fails no load: it runs in
+            each of them then.
+        snapshot_mb: MiB of memory, without zeros, that its initialisation may leave behind for all of them; likewise.
 
     Raises:
         UsageError: a limit isn't a whole number within its range.
@@ -67,11 +73,15 @@ class CompileLimits:
     cpu_seconds: int = 60
     memory_mb: int = 2_048
     timeout_seconds: int = 120
+    init_fuel: int = 1_000_000_000
+    snapshot_mb: int = LARGEST_SNAPSHOT_MB
 
     def __post_init__(self) -> None:
         check_whole("cpu_seconds", self.cpu_seconds, 86_400)
         check_whole("memory_mb", self.memory_mb, 1 << 20, least=128)
         check_whole("timeout_seconds", self.timeout_seconds, 86_400)
+        check_whole("init_fuel", self.init_fuel, 10**15)
+        check_whole("snapshot_mb", self.snapshot_mb, LARGEST_SNAPSHOT_MB)
 
 
 def compile_in_process(
@@ -105,7 +115,7 @@ def compile_in_process(
         said, complained = content(reply), content(errors)
     has_begun = said.startswith(BEGUN)
     if has_begun and has_ended and process.returncode == 0:
-        with suppress(TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError):
             return Reply.of(said.removeprefix(BEGUN))
     if has_begun or not has_ended:
         raise _ended(order, process.returncode, has_ended=has_ended)

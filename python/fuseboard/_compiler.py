@@ -13,16 +13,18 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, Any, Final, Literal, get_args
+from typing import IO, Any, Final, Literal, NamedTuple, get_args
 from weakref import WeakSet
 
 from fuseboard import _compile, _core
 from fuseboard._arguments import check_kind, check_path, lasting_path
-from fuseboard._artifacts import ArtifactCache, Artifacts, Facts, entry_name
+from fuseboard._artifacts import ArtifactCache, Artifacts, Facts, entry_name, facts_in
 from fuseboard._compile import Order, Reply
 from fuseboard._compile_process import CompileLimits, anonymous_file, compile_in_process, content, out_of_memory
+from fuseboard._compile_snapshot import Logs
 from fuseboard._errors import ModuleRefused, UsageError
 from fuseboard._private_folder import FolderUnusableError
+from fuseboard._snapshot import Snapshot, Wish
 
 Where = Literal["subprocess", "inline"]
 
@@ -30,6 +32,19 @@ LOAD_LOGGER: Final = "fuseboard.load"
 """Where a load tells what it takes."""
 
 _log = logging.getLogger(LOAD_LOGGER)
+
+
+class Loaded(NamedTuple):
+    """A module that can run.
+
+    Attributes:
+        snapshot: what became of its initialisation; `None` where it has none, or isn't to have a snapshot.
+        logs: what it logged while it was initialised for all invocations, where that was just done.
+    """
+
+    module: _core.Module
+    snapshot: Snapshot | None
+    logs: Logs
 
 
 class Compiler:
@@ -77,14 +92,14 @@ class Compiler:
         self._locks = set()
         self._files = WeakSet()
 
-    def module(self, wasm: bytes, plugin: str) -> _core.Module:
+    def module(self, wasm: bytes, plugin: str, wish: Wish) -> Loaded:
         """Return a module; `plugin` is the slug that is told of it.
 
         Raises:
             ModuleRefused: it can't be a plugin, or compiling takes more than the limits.
             UsageError: the interpreter can't be run, or this process can't load what was compiled.
         """
-        key = self._key(wasm)
+        key = self._key(wasm, wish)
         with ExitStack() as stack:
             artifacts = self._opened(stack)
             found = self._found(artifacts, key)
@@ -92,15 +107,16 @@ class Compiler:
                 return found
             _core.scan(wasm, self.engine.memory_ceiling_bytes)
             try:
-                return self._made(artifacts, key, wasm, plugin)
+                return self._made(artifacts, key, wasm, plugin, wish)
             except (OSError, ValueError) as error:
                 raise UsageError(f"modules can't be compiled and loaded here: {error}") from error
 
     # ── the cache ────────────────────────────────────────────────────────────────────────────────
 
-    def _key(self, wasm: bytes) -> str:
-        """Return the name of all that an artifact depends on."""
-        return hashlib.sha256(self._circumstances + hashlib.sha256(wasm).digest()).hexdigest()
+    def _key(self, wasm: bytes, wish: Wish) -> str:
+        """Return the name of all that an artifact depends on: where it has a snapshot, also what that may take."""
+        start = repr((wish, self._limits)).encode() if wish.snapshot else b""
+        return hashlib.sha256(self._circumstances + hashlib.sha256(wasm).digest() + start).hexdigest()
 
     def _opened(self, stack: ExitStack) -> Artifacts | None:
         if self._cache is None:
@@ -111,7 +127,7 @@ class Compiler:
             self._say_not_kept(str(error))
             return None
 
-    def _found(self, artifacts: Artifacts | None, key: str) -> _core.Module | None:
+    def _found(self, artifacts: Artifacts | None, key: str) -> Loaded | None:
         if artifacts is None:
             return None
         try:
@@ -119,7 +135,9 @@ class Compiler:
             if file is None:
                 return None
             with file:
-                return self._loaded(artifacts, key, file)
+                facts = facts_in(file)
+                module = None if facts is None else self._loaded(artifacts, key, file)
+                return None if facts is None or module is None else Loaded(module, facts.snapshot, [])
         except OSError as error:
             self._say_not_kept(f"{artifacts.folder.path} can't be read: {error}")
             return None
@@ -139,21 +157,21 @@ class Compiler:
             )
             return module
 
-    def _made(self, artifacts: Artifacts | None, key: str, wasm: bytes, plugin: str) -> _core.Module:
+    def _made(self, artifacts: Artifacts | None, key: str, wasm: bytes, plugin: str, wish: Wish) -> Loaded:
         with self._file("artifact") as output:
-            with self._locked(artifacts, key) as order:
+            with self._locked(artifacts, key, wish) as order:
                 reply = self._compile(order, wasm, output, plugin)
                 if artifacts is not None and reply.end == "made":
                     self._keep(artifacts, key, output, _facts(wasm, plugin, reply))
             found = self._found(artifacts, key)  # mapped from there, its pages are shared with other processes
             if found is not None:
-                return found
+                return found._replace(logs=reply.logs)
             if reply.end == "there":  # it was removed at once, or isn't right
-                self._compile(self._order(), wasm, output, plugin)
-            return _core.Module.from_artifact(self.engine, content(output))
+                reply = self._compile(self._order(wish), wasm, output, plugin)
+            return Loaded(_core.Module.from_artifact(self.engine, content(output)), reply.snapshot, reply.logs)
 
     @contextmanager
-    def _locked(self, artifacts: Artifacts | None, key: str) -> Iterator[Order]:
+    def _locked(self, artifacts: Artifacts | None, key: str, wish: Wish) -> Iterator[Order]:
         """Yield the order to compile, or to wait for another process that does."""
         with ExitStack() as stack:
             waiting: dict[str, Any] = {}
@@ -170,9 +188,9 @@ class Compiler:
                     }
                 except OSError as error:
                     self._say_not_kept(f"{artifacts.folder.path} can't be written: {error}")
-            yield self._order(**waiting)
+            yield self._order(wish, **waiting)
 
-    def _order(self, **waiting: Any) -> Order:
+    def _order(self, wish: Wish, **waiting: Any) -> Order:
         engine, limits = self.engine, self._limits
         return Order(
             engine.memory_ceiling_bytes,
@@ -180,6 +198,10 @@ class Compiler:
             limits.cpu_seconds,
             limits.memory_mb,
             limits.timeout_seconds,
+            wish.snapshot,
+            wish.initialize,
+            limits.init_fuel,
+            limits.snapshot_mb,
             **waiting,
         )
 
@@ -248,4 +270,5 @@ class _Progress:
 
 
 def _facts(wasm: bytes, plugin: str, reply: Reply) -> Facts:
-    return Facts(plugin, hashlib.sha256(wasm).hexdigest(), len(wasm), _core.VERSION, reply.cpu_seconds, reply.peak_mb)
+    digest, took = hashlib.sha256(wasm).hexdigest(), (reply.cpu_seconds, reply.peak_mb)
+    return Facts(plugin, digest, len(wasm), _core.VERSION, *took, reply.snapshot)

@@ -10,6 +10,7 @@ from typing import Final, final
 __all__ = [
     "BOUNDS",
     "BYTE_FUEL",
+    "CHEAP_FUEL",
     "GROW_PAGE_FUEL",
     "HOST_CALLS",
     "HOST_CALL_FUEL",
@@ -18,6 +19,7 @@ __all__ = [
     "IMPORT_MODULE",
     "LIMIT_NAMES",
     "SLEEP",
+    "SNAPSHOT_REFUSALS",
     "VERSION",
     "WASI_FUNCTIONS",
     "WASI_MODULE",
@@ -28,12 +30,14 @@ __all__ = [
     "Inspection",
     "Module",
     "Running",
+    "Snapshot",
     "Suspended",
     "Trapped",
     "compile",
     "end_with_parent",
     "inspect",
     "scan",
+    "snapshot",
 ]
 
 VERSION: Final[str]
@@ -60,6 +64,10 @@ HOST_CALL_FUEL: Final[int]
 """What a host call costs beside that, in fuel."""
 BYTE_FUEL: Final[int]
 """What a byte costs that is copied, written out or logged, in fuel."""
+CHEAP_FUEL: Final[int]
+"""Initialisation that takes less fuel than this runs in every instance."""
+SNAPSHOT_REFUSALS: Final[list[str]]
+"""Why initialisation has to run in every instance: the names of all reasons."""
 GROW_PAGE_FUEL: Final[int]
 """What a page of `memory.grow` costs, in fuel."""
 
@@ -108,6 +116,57 @@ def compile(wasm: bytes, memory_ceiling_bytes: int, is_pooled: bool) -> bytes:  
     Raises:
         ModuleRefused: the compiler refuses it; with one problem.
         RuntimeError: the platform has no compiler.
+    """
+
+@final
+class Snapshot:
+    """What became of a module's initialisation."""
+
+    @property
+    def state(self) -> str:
+        """`nothing` (there is none), `cheap`, `taken` or `refused`."""
+    @property
+    def wasm(self) -> bytes | None:
+        """The module that begins where it ended, where it was taken."""
+    @property
+    def fuel(self) -> int:
+        """What it took, where it came to its end."""
+    @property
+    def frozen_bytes(self) -> int:
+        """The bytes of memory that were written down."""
+    @property
+    def code_shift(self) -> int:
+        """How many bytes further from the file's beginning the code stands than it did."""
+    @property
+    def refusal(self) -> str | None:
+        """Why it was refused: one of `SNAPSHOT_REFUSALS`."""
+    @property
+    def reason(self) -> str:
+        """The same as a sentence; empty unless it was refused."""
+    @property
+    def logs(self) -> list[tuple[int, str]]:
+        """What was logged and printed meanwhile, by level, where it was taken."""
+
+def snapshot(
+    wasm: bytes,
+    initialize: str | None,
+    *,
+    fuel: int,
+    seconds: int,
+    memory_bytes: int,
+    snapshot_bytes: int,
+) -> Snapshot:
+    """Initialise a module that was scanned, and write what that leaves behind into it, where it can be and is worth it.
+
+    Compiles the module, which nothing bounds but the scan.
+
+    Args:
+        wasm: the module.
+        initialize: an export that runs after `_initialize`, or `None`.
+        fuel: what running it may take.
+        seconds: what running it may take.
+        memory_bytes: what running it may take; the module that comes out is held to it too.
+        snapshot_bytes: the most that isn't zero in the memory that is written down.
     """
 
 @final
@@ -198,6 +257,12 @@ class Inspection:
     def start(self) -> int | None:
         """The function that runs first in every instance."""
     @property
+    def initialises(self) -> bool:
+        """Whether a start function or `_initialize` runs before the first hook."""
+    @property
+    def snapshot_refusal(self) -> str | None:
+        """Why that has to run in every instance, as far as it can be seen."""
+    @property
     def tools(self) -> list[str]:
         """The tools that made it, as it says itself."""
 
@@ -217,6 +282,8 @@ class Entry:
         output_bytes: the cap of the output; more ends the guest with cause `bad_output`.
         request_bytes: the cap of each part of a host call's request; more is answered `TOO_LARGE`.
         log_bytes: the cap of what is logged.
+        initialize: an export that runs first, after `_initialize`.
+        code_shift: how many bytes further from its file's beginning the code stands than backtraces are to tell.
 
     Raises:
         ModuleRefused: there is no such export.
@@ -233,6 +300,8 @@ class Entry:
         output_bytes: int,
         request_bytes: int,
         log_bytes: int,
+        initialize: str | None = None,
+        code_shift: int = 0,
     ) -> Entry: ...
     def begin(self, value: bytes, context: bytes, call_info: bytes, seconds: float) -> Execution:
         """Prepare an execution whose deadline is `seconds` away. Nothing runs before the first `resume`."""

@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -26,6 +25,7 @@ from fuseboard._hostcalls import Trip
 from fuseboard._limits import SPEC_OF, Limit
 from fuseboard._nesting import MAX_DEPTH, Enclosing
 from fuseboard._outcome import Cause, Completed, Frame, Outcome, Skipped, SkipReason, Trap, Trapped
+from fuseboard._plugin import LOG_LEVELS
 from fuseboard._serving import Serving
 from fuseboard._sessions import MAX_DETAIL, Services, Sessions
 from fuseboard._slots import Ticket
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 _Step = _core.Completed | _core.Suspended | _core.Running | _core.Trapped
 _End = _core.Completed | _core.Trapped
 
-_LOG_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _json: Final = msgspec.json.Encoder()
 
 
@@ -307,4 +306,4 @@ class Invocation:
     def _log(self, step: _Step) -> None:
         names = self._identity().names()
         for level, text in step.logs:
-            self._plugin.logger.log(_LOG_LEVELS[level], "%s", text, extra=names)
+            self._plugin.logger.log(LOG_LEVELS[level], "%s", text, extra=names)

@@ -9,16 +9,17 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypedDict, Unpack
+from typing import Any, Final, Literal, NoReturn, TypedDict, Unpack
 
 import msgspec
 
 from fuseboard import _core
-from fuseboard._compiler import Compiler
+from fuseboard._compiler import LOAD_LOGGER, Compiler, Loaded
 from fuseboard._errors import BackendError, LoadError, ManifestError, ModuleError, ModuleRefused, UsageError, near_miss
 from fuseboard._function_sessions import Functions
 from fuseboard._grants import AS_REQUESTED, CAPABILITIES, Grants, uncovered
@@ -33,8 +34,11 @@ from fuseboard._manifest import (
     read_manifest,
 )
 from fuseboard._migrations import MIGRATIONS_FOLDER, Migration, read_migrations
-from fuseboard._plugin import Plugin, Subscriber
+from fuseboard._plugin import LOG_LEVELS, Plugin, Subscriber
 from fuseboard._settings import plain_settings, settings_problems
+from fuseboard._snapshot import SnapshotState, Wish
+
+_log: Final = logging.getLogger(LOAD_LOGGER)
 
 GrantsOrWord = Grants | Literal["as-requested"] | None
 
@@ -183,15 +187,26 @@ def load(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[Plugin, tu
     """
     if terms.limits is not None:
         _check_operators_limits(terms.limits, policy.ceilings)
-    module, problems = examine(candidate, policy, terms)
-    if candidate.manifest is None or module is None or problems:
+    loaded, problems = examine(candidate, policy, terms)
+    if candidate.manifest is None or loaded is None or problems:
         _refuse(problems)
     try:
-        installed = _installed(candidate, candidate.manifest, module, policy, terms)
+        installed = _installed(candidate, candidate.manifest, loaded, policy, terms)
     except ModuleRefused as refused:
         raise ModuleError("; ".join(refused.args[0]), slug=candidate.manifest.slug, path=candidate.path) from None
     _prepare(candidate, candidate.manifest, policy)
+    _tell(installed[0], loaded)
     return installed
+
+
+def _tell(plugin: Plugin, loaded: Loaded) -> None:
+    """Say what became of the plugin's initialisation, and what it said itself; from then on it says nothing more."""
+    names = {"plugin": plugin.slug, "hook": None, "request_id": None, "scope": None}
+    for level, text in loaded.logs:
+        plugin.logger.log(LOG_LEVELS[level], "%s", text, extra=names)
+    if plugin.snapshot is not None:
+        is_slow = plugin.snapshot.state is SnapshotState.REFUSED
+        _log.log(logging.WARNING if is_slow else logging.INFO, "plugin %s: %s", plugin.slug, plugin.snapshot)
 
 
 def _prepare(candidate: Candidate, manifest: Manifest, policy: Policy) -> None:
@@ -214,20 +229,20 @@ def _refuse(problems: list[LoadError]) -> NoReturn:
         del first, others, problems[:]
 
 
-def examine(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[_core.Module | None, list[LoadError]]:
+def examine(candidate: Candidate, policy: Policy, terms: Terms) -> tuple[Loaded | None, list[LoadError]]:
     """Return the compiled module and every problem with a candidate."""
     manifest = candidate.manifest
     if manifest is None:
         return None, candidate.problems
     problems: list[LoadError] = [*candidate.problems, *_policy_problems(candidate, manifest, policy, terms)]
     try:
-        module = _compiled(candidate, manifest, policy)
+        loaded = _compiled(candidate, manifest, policy)
     except ModuleError as error:
         return None, [*problems, error]
     except ModuleRefused as refused:
         path = _module_path(candidate, manifest)
         return None, [*problems, *(ModuleError(each, slug=manifest.slug, path=path) for each in refused.args[0])]
-    return module, [*problems, *_fit_problems(candidate, manifest, module)]
+    return loaded, [*problems, *_fit_problems(candidate, manifest, loaded)]
 
 
 def _check_operators_limits(limits: Limits, ceilings: Limits) -> None:
@@ -296,12 +311,12 @@ def requests_of(capabilities: Grants) -> dict[BackendKind, object]:
 # ── the module ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _compiled(candidate: Candidate, manifest: Manifest, policy: Policy) -> _core.Module:
+def _compiled(candidate: Candidate, manifest: Manifest, policy: Policy) -> Loaded:
     wasm = candidate.wasm if candidate.wasm is not None else _read_module(candidate, manifest, policy.caps)
     if len(wasm) > policy.caps.module_bytes:
         problem = f"the module has more than {policy.caps.module_bytes} bytes, the most that the host takes"
         raise ModuleError(problem, slug=manifest.slug, path=_module_path(candidate, manifest))
-    return policy.compiler.module(wasm, manifest.slug)
+    return policy.compiler.module(wasm, manifest.slug, Wish(manifest.snapshot, manifest.initialize))
 
 
 def _read_module(candidate: Candidate, manifest: Manifest, caps: Caps) -> bytes:
@@ -325,7 +340,8 @@ def _module_path(candidate: Candidate, manifest: Manifest) -> str | None:
     return None if candidate.path is None else str(Path(candidate.path).parent / manifest.module)
 
 
-def _fit_problems(candidate: Candidate, manifest: Manifest, module: _core.Module) -> Iterator[LoadError]:
+def _fit_problems(candidate: Candidate, manifest: Manifest, loaded: Loaded) -> Iterator[LoadError]:
+    module = loaded.module
     requested = requests_of(manifest.capabilities)
     path = _module_path(candidate, manifest)
     for name in module.imports:
@@ -333,18 +349,27 @@ def _fit_problems(candidate: Candidate, manifest: Manifest, module: _core.Module
         if call is not None and call.kind not in requested:
             problem = f"the module imports {name}, but the manifest doesn't request {call.kind} under {CAPABILITIES}"
             yield ModuleError(problem, slug=manifest.slug, path=path)
-    for place, hook in enumerate(manifest.hooks):
-        wrong = module.export_problem(hook.export)
+    named = {f"hooks[{place}].export": hook.export for place, hook in enumerate(manifest.hooks)}
+    initialize = _initialize(manifest, loaded)
+    if initialize is not None:
+        named["initialize"] = initialize
+    for field, export in named.items():
+        wrong = module.export_problem(export)
         if wrong is not None:
-            advice = f"{near_miss(hook.export, module.hook_exports)} (hooks[{place}].export)"
+            advice = f"{near_miss(export, module.hook_exports)} ({field})"
             yield ModuleError(f"the module {wrong}{advice}", slug=manifest.slug, path=path)
+
+
+def _initialize(manifest: Manifest, loaded: Loaded) -> str | None:
+    """Return the manifest's export that is still to run in each invocation."""
+    return None if loaded.snapshot is not None and loaded.snapshot.is_taken else manifest.initialize
 
 
 # ── the plugin ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _installed(
-    candidate: Candidate, manifest: Manifest, module: _core.Module, policy: Policy, terms: Terms
+    candidate: Candidate, manifest: Manifest, loaded: Loaded, policy: Policy, terms: Terms
 ) -> tuple[Plugin, tuple[Subscriber, ...]]:
     functions = policy.functions.ceilings if policy.functions else {}
     granted = {function_limit(name) for name in manifest.capabilities.functions}
@@ -359,6 +384,7 @@ def _installed(
         enabled=terms.enabled,
         max_concurrency=policy.max_concurrency if terms.max_concurrency is None else terms.max_concurrency,
         function_limits={name: most for name, most in functions.items() if name in granted},
+        snapshot=loaded.snapshot,
     )
     settings = msgspec.json.encode({**manifest.settings, **(terms.settings or {})})
     hooks = policy.hooks or {}
@@ -366,7 +392,7 @@ def _installed(
         Subscriber(
             plugin,
             hooks[hook.name],
-            _entry(module, hook, plugin, settings, policy.caps),
+            _entry(loaded, hook, plugin, settings, policy.caps, _initialize(manifest, loaded)),
             hook.priority if terms.priority is None else terms.priority,
         )
         for hook in manifest.hooks
@@ -379,9 +405,11 @@ def _merged(requested: Limits, said: Limits | None) -> Limits:
     return Limits(**{key: getattr(requested, key) if value is None else value for key, value in values.items()})
 
 
-def _entry(module: _core.Module, hook: HookEntry, plugin: Plugin, settings: bytes, caps: Caps) -> _core.Entry:
+def _entry(
+    loaded: Loaded, hook: HookEntry, plugin: Plugin, settings: bytes, caps: Caps, initialize: str | None
+) -> _core.Entry:
     return _core.Entry(
-        module,
+        loaded.module,
         hook.export,
         settings=settings,
         memory_bytes=plugin.ceilings[Limit.MEMORY][0],
@@ -389,4 +417,6 @@ def _entry(module: _core.Module, hook: HookEntry, plugin: Plugin, settings: byte
         output_bytes=caps.output_bytes,
         request_bytes=caps.request_bytes,
         log_bytes=caps.log_bytes,
+        initialize=initialize,
+        code_shift=0 if loaded.snapshot is None else loaded.snapshot.code_shift,
     )

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME: Final = "plugin.toml"
 MANIFEST_VERSION: Final = 1
+INITIALIZE: Final = "_initialize"
+"""The export that initialises a module where it has it."""
 ABI_VERSION: Final = 1
 DEFAULT_MODULE: Final = "plugin.wasm"
 DEFAULT_PRIORITY: Final = 10
@@ -66,6 +68,8 @@ class Manifest:
         name: its name for people.
         module: the path of its module below the manifest's folder, with `/`.
         abi: the version of the guest ABI that the module is built for.
+        initialize: an export that initialises the module, after `_initialize`, or `None`.
+        snapshot: whether the module may be initialised once for all invocations.
         limits: what it requests; every value lies under the operator's ceilings.
         capabilities: what it requests; not yet held against the operator's grants.
         settings: plain JSON values, the manifest's own copy.
@@ -76,6 +80,8 @@ class Manifest:
     version: str
     module: str
     abi: int
+    initialize: str | None
+    snapshot: bool
     hooks: tuple[HookEntry, ...]
     limits: Limits
     capabilities: Grants
@@ -158,7 +164,17 @@ def parse_manifest(
     slug = data.get("slug") if isinstance(data, Mapping) else None
     report = _Report(slug if isinstance(slug, str) and SLUG.fullmatch(slug) else None, path, ceilings)
     values = _read_table(_TOP, report, "", data)
+    if not report.problems:
+        _check_exports(report, values)
     return (None, report.named()) if report.problems else (_manifest(values), [])
+
+
+def _check_exports(report: _Report, values: dict[str, Any]) -> None:
+    """Report each hook whose export is run before hooks are: a snapshot would leave nothing to call."""
+    for index, hook in enumerate(values["hooks"]):
+        if hook.export in (INITIALIZE, values.get("initialize")):
+            problem = "initialises the module, before any hook is called: name another function"
+            report.add(f"hooks[{index}].export", problem, hook.export)
 
 
 def _manifest(values: dict[str, Any]) -> Manifest:
@@ -170,6 +186,8 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         version=values["version"],
         module=values.get("module", DEFAULT_MODULE),
         abi=values.get("abi", ABI_VERSION),
+        initialize=values.get("initialize"),
+        snapshot=values.get("snapshot", True),
         hooks=tuple(values["hooks"]),
         limits=Limits(**server),
         capabilities=Grants(**capabilities),
@@ -358,6 +376,8 @@ _TOP: Final = _Table(
         "name": _text(200),
         "version": _text(64),
         "module": _checked(_module_problem),
+        "initialize": _text(256),
+        "snapshot": _checked(lambda value: None if isinstance(value, bool) else "must be true or false"),
         "abi": _only(ABI_VERSION, f"this Fuseboard offers guest ABI {ABI_VERSION}: build the module for it"),
         "hooks": _read_hooks,
         "server": partial(_read_table, _SERVER),

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fuseboard._breaker import BreakerKey
 from fuseboard._budget import Ceilings, ceilings_of
 from fuseboard._grants import Grants
 from fuseboard._hooks import Filter, Hook
 from fuseboard._limits import Limit
+from fuseboard._snapshot import Snapshot
 
 if TYPE_CHECKING:
     from fuseboard._core import Entry
+
+
+LOG_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+"""The levels of what guests log, by the ABI's numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +33,7 @@ class Plugin:
         limits: each limit in its meter's unit, in the order of the limits table.
         enabled: whether it is run; a plugin that isn't is `Skipped(DISABLED)`.
         max_concurrency: how many of its invocations run at once.
+        snapshot: what became of its initialisation; `None` where it has none, or its manifest wants no snapshot.
         ceilings: each meter's ceiling and unit, the granted functions' own included.
         memory_bytes, timeout_seconds: two of them, as each invocation needs them.
         logger: `fuseboard.plugin.<slug>`.
@@ -43,6 +49,7 @@ class Plugin:
     enabled: bool
     max_concurrency: int
     function_limits: dict[str, int] = field(repr=False)
+    snapshot: Snapshot | None = None
     ceilings: Ceilings = field(init=False, repr=False)
     memory_bytes: int = field(init=False, repr=False)
     timeout_seconds: float = field(init=False, repr=False)

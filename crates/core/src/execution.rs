@@ -21,7 +21,7 @@ use crate::exchange::{Answer, Exchange, HostCall, LogLine, Reply, Slice};
 use crate::fork;
 use crate::guest::{Buffers, Guest};
 use crate::limits::{Caps, Limits, MUCH_MEMORY_BYTES, PULSE_FUEL};
-use crate::module::{Module, ModuleError};
+use crate::module::{INITIALIZE, Module, ModuleError};
 use crate::surroundings::{Surroundings, System};
 use crate::trap::{Cause, Ended, Exited, Trap};
 
@@ -139,6 +139,9 @@ impl Entry {
     /// There is none of that name, or it isn't a function without parameters and results.
     pub fn initialised_by(self, export: &str) -> Result<Self, ModuleError> {
         let named = self.module.plain_export(export)?;
+        if export == INITIALIZE {
+            return Ok(self); // it does already
+        }
         let (before, last) = self.calls.split_at(self.calls.len() - 1);
         let calls = before.iter().chain([&named]).chain(last).copied().collect();
         Ok(Self { calls, ..self })

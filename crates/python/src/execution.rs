@@ -24,7 +24,8 @@ pub struct Entry {
 #[pymethods]
 impl Entry {
     #[new]
-    #[pyo3(signature = (module, export, *, settings, memory_bytes, fuel, output_bytes, request_bytes, log_bytes))]
+    #[pyo3(signature = (module, export, *, settings, memory_bytes, fuel, output_bytes, request_bytes, log_bytes,
+                        initialize = None, code_shift = 0))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments on the Python side")]
     fn new(
         module: &Module,
@@ -35,11 +36,18 @@ impl Entry {
         output_bytes: usize,
         request_bytes: usize,
         log_bytes: usize,
+        initialize: Option<&str>,
+        code_shift: i64,
     ) -> PyResult<Self> {
         let limits = core::limits::Limits { memory_bytes, fuel };
         let caps = core::limits::Caps { output_bytes, request_bytes, log_bytes };
-        let entry = core::Entry::new(module.inner.clone(), export, settings, limits, caps);
-        entry.map(|inner| Self { inner }).map_err(refused)
+        let entry = core::Entry::new(module.inner.clone(), export, settings, limits, caps).map_err(refused)?;
+        let entry = entry.shifted_by(code_shift);
+        let entry = match initialize {
+            Some(name) => entry.initialised_by(name).map_err(refused)?,
+            None => entry,
+        };
+        Ok(Self { inner: entry })
     }
 
     fn begin(&self, value: &[u8], context: &[u8], call_info: &[u8], seconds: f64) -> Execution {

@@ -25,6 +25,8 @@ pub struct Inspection {
     data: (u64, u64),
     elements: (u64, u64),
     start: Option<u32>,
+    initialises: bool,
+    snapshot_refusal: Option<String>,
     tools: Vec<String>,
 }
 
@@ -51,6 +53,8 @@ pub fn inspect(py: Python<'_>, wasm: &[u8], memory_ceiling_bytes: usize) -> Insp
         data: report.data,
         elements: report.elements,
         start: report.start,
+        initialises: report.initialises,
+        snapshot_refusal: report.snapshot_refusal,
         tools: report.tools,
     }
 }

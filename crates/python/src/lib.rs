@@ -6,6 +6,7 @@ mod execution;
 mod fork;
 mod inspection;
 mod module;
+mod snapshot;
 mod step;
 
 use pyo3::import_exception;
@@ -24,6 +25,8 @@ mod _core {
     use super::inspection::{Inspection, inspect};
     #[pymodule_export]
     use super::module::{Engine, Module, compile, end_with_parent, scan};
+    #[pymodule_export]
+    use super::snapshot::{Snapshot, snapshot};
     #[pymodule_export]
     use super::step::{Completed, Running, Suspended, Trapped};
 
@@ -45,6 +48,8 @@ mod _core {
             "BOUNDS",
             core::BOUNDS.iter().map(|bound| (bound.name, bound.most, bound.reason)).collect::<Vec<_>>(),
         )?;
+        module.add("SNAPSHOT_REFUSALS", core::REFUSALS)?;
+        module.add("CHEAP_FUEL", core::CHEAP_FUEL)?;
         module.add("IMPORT_FUEL", core::limits::IMPORT_FUEL)?;
         module.add("HOST_CALL_FUEL", core::limits::HOST_CALL_FUEL)?;
         module.add("BYTE_FUEL", core::limits::BYTE_FUEL)?;

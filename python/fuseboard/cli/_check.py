@@ -1,7 +1,7 @@
 """`fuseboard check`: what a plugin's folder holds, and every problem with it at once.
 
 Rules:
-* Nothing of the plugin runs.
+* Nothing of the plugin runs here, and nothing but its initialisation in the process that compiles it.
 * The loader finds the problems; here they are only shown.
 * JSON and text show the same facts, gathered once.
 """
@@ -18,13 +18,14 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from fuseboard import _core
-from fuseboard._compiler import Compiler
+from fuseboard._compiler import Compiler, Loaded
 from fuseboard._errors import LoadError, ManifestError, UsageError
 from fuseboard._grants import AS_REQUESTED
 from fuseboard._hostcalls import HOST_CALLS, BackendKind
 from fuseboard._limits import LIMITS, Caps, Limits, effective, memory_ceiling_bytes
 from fuseboard._loading import Policy, Terms, examine, from_folder, requests_of
 from fuseboard._manifest import Manifest
+from fuseboard._snapshot import Snapshot
 from fuseboard.cli._application import host_at
 from fuseboard.cli._log import shown_loads
 from fuseboard.cli._terminal import (
@@ -55,7 +56,8 @@ _HOST_HELP: Final = (
 def check(context: click.Context, folder: Path, host: str | None, as_json: bool) -> None:  # noqa: FBT001  a flag
     """Name every problem of the plugin in DIR, a folder with a plugin.toml, and say what the plugin is.
 
-    Exits with 0 where there is no problem, 1 where there are, 2 for wrong usage. Nothing of the plugin runs.
+    Exits with 0 where there is no problem, 1 where there are, 2 for wrong usage. Nothing of the plugin runs but its
+    initialisation, in the process that compiles it.
     """
     with shown_loads():
         checked = _checked(folder, _any_application() if host is None else host_at(host)._registry.policy())
@@ -80,22 +82,22 @@ def _exit_code(checked: _Checked) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A plugin's folder, looked at; `manifest` and `module` only as far as they could be read."""
+    """A plugin's folder, looked at; `manifest` and `loaded` only as far as they could be read."""
 
     path: Path
     ceilings: Limits
     manifest: Manifest | None
-    module: _core.Module | None
+    loaded: Loaded | None
     problems: list[LoadError]
 
 
 def _checked(folder: Path, policy: Policy) -> _Checked:
     candidate = from_folder(folder, policy.ceilings)
     try:
-        module, problems = examine(candidate, policy, Terms(grants=AS_REQUESTED))
+        loaded, problems = examine(candidate, policy, Terms(grants=AS_REQUESTED))
     except UsageError as error:
         raise CannotRun(str(error)) from None
-    return _Checked(Path(candidate.path or folder), policy.ceilings, candidate.manifest, module, problems)
+    return _Checked(Path(candidate.path or folder), policy.ceilings, candidate.manifest, loaded, problems)
 
 
 def _any_application() -> Policy:
@@ -108,13 +110,14 @@ def _any_application() -> Policy:
 
 
 def _data(checked: _Checked) -> dict[str, Any]:
-    manifest, module = checked.manifest, checked.module
+    manifest, module = checked.manifest, None if checked.loaded is None else checked.loaded.module
     return {
         "path": str(checked.path),
         "ok": not checked.problems,
         "problems": [_problem_data(problem) for problem in checked.problems],
         "plugin": None if manifest is None else _manifest_data(manifest, checked.ceilings),
         "module": None if manifest is None or module is None else _module_data(checked.path, manifest, module),
+        "snapshot": None if checked.loaded is None else _snapshot_data(checked.loaded.snapshot),
         "advice": [] if manifest is None or module is None else list(_advice(manifest, module)),
     }
 
@@ -151,8 +154,15 @@ def _module_data(path: Path, manifest: Manifest, module: _core.Module) -> dict[s
         "file": manifest.module,
         "bytes": (path.parent / manifest.module).stat().st_size,
         "imports": module.imports,
-        "other_exports": [name for name in module.hook_exports if name not in served],
+        "other_exports": [name for name in module.hook_exports if name not in {*served, manifest.initialize}],
     }
+
+
+def _snapshot_data(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    facts = {name: getattr(snapshot, name) for name in ("state", "fuel", "frozen_bytes", "refusal", "reason")}
+    return {**facts, "text": str(snapshot)}
 
 
 def _advice(manifest: Manifest, module: _core.Module) -> Iterator[str]:
@@ -188,6 +198,8 @@ def _rows(data: dict[str, Any]) -> Iterator[tuple[str, RenderableType]]:
         yield "module", plain(f"{module['file']}, {module['bytes']:,} bytes")
         yield "imports", names(module["imports"])
         yield "other exports", names(module["other_exports"])
+    if data["snapshot"] is not None:
+        yield "initialisation", plain(data["snapshot"]["text"])
     if data["advice"]:
         yield "advice", lines(data["advice"])
 

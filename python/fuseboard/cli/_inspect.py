@@ -139,6 +139,8 @@ def _module_data(seen: _core.Inspection) -> dict[str, Any]:
         "data": dict(zip(("segments", "bytes"), seen.data, strict=True)),
         "elements": dict(zip(("segments", "elements"), seen.elements, strict=True)),
         "start_function": seen.start,
+        "initialises": seen.initialises,
+        "snapshot_refusal": seen.snapshot_refusal,
         "sections": [dict(zip(("kind", "name", "offset", "bytes"), each, strict=True)) for each in seen.sections],
     }
 
@@ -195,8 +197,16 @@ def _rows(data: dict[str, Any]) -> Iterator[tuple[str, RenderableType]]:
     yield "elements", plain("{segments:,} segments, {elements:,} elements".format_map(module["elements"]))
     if module["start_function"] is not None:
         yield "start", plain(f"function {module['start_function']} runs first in every instance")
+    if module["initialises"]:
+        yield "initialisation", plain(_initialisation(module["snapshot_refusal"]))
     yield "sections", lines(map(_section_line, module["sections"]))
     yield "functions", plain("{count:,}, {bytes:,} bytes".format_map(module["functions"]))
+
+
+def _initialisation(refusal: str | None) -> str:
+    if refusal is None:
+        return "can run once for all invocations; fuseboard check tells what becomes of it"
+    return f"runs in each invocation unless it is cheap, as {refusal}"
 
 
 def _sizes(unit: str, initial: int, maximum: int | None) -> str:
