@@ -205,7 +205,7 @@ def _limit(order: Order) -> list[str]:
     _core.end_with_parent()
     if os.getppid() != order.parent:  # it ended before that
         sys.exit(1)
-    for each in (signal.SIGALRM, signal.SIGXCPU):  # whoever began this process may ignore or block them
+    for each in (signal.SIGALRM, signal.SIGXCPU, signal.SIGCHLD):  # whoever began this process may ignore or block them
         signal.signal(each, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.setitimer(signal.ITIMER_REAL, order.timeout_seconds)
