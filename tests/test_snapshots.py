@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 import fuseboard as fb
 from conftest import ECHO, SIGNATURES, guest, manifest, wasm
@@ -15,6 +17,7 @@ from fuseboard import ArtifactCache, SnapshotRefusal, SnapshotState, _compile_sn
 from fuseboard._compile import Order
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryKv
+from fuseboard.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -392,14 +395,11 @@ def test_an_export_that_cannot_initialise(
 def test_a_reload_takes_another_snapshot(make_host: Callable[..., fb.Host], tmp_path: Path) -> None:
     """What a reload loads is initialised anew, and told so."""
     host = make_host()
-    folder = tmp_path / "plugin"
-    folder.mkdir()
-    (folder / "plugin.wasm").write_bytes(COUNTED)
-    text = 'manifest = 1\nslug = "guest"\nversion = "1"\n{}[[hooks]]\nname = "text"\nexport = "run"\n'
-    (folder / "plugin.toml").write_text(text.format(""))
+    folder = plugin_folder(tmp_path / "plugin", COUNTED)
     host.load(folder)
     assert snapshot_of(host).is_taken
-    (folder / "plugin.toml").write_text(text.format("snapshot = false\n"))
+    said = (folder / "plugin.toml").read_text()
+    (folder / "plugin.toml").write_text(said.replace("[[", "snapshot = false\n[["))
     host.reload("guest")
     assert host.plugins["guest"].snapshot is None
     assert host.apply_filter("text", "x") == "1"
@@ -408,3 +408,48 @@ def test_a_reload_takes_another_snapshot(make_host: Callable[..., fb.Host], tmp_
 def test_refusals_are_the_cores() -> None:
     """Each reason of the core has its name here."""
     assert list(SnapshotRefusal) == _core.SNAPSHOT_REFUSALS
+
+
+# ── the command line ─────────────────────────────────────────────────────────────────────────────
+
+
+def shown(command: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return what a command shows of a folder, as text and as JSON."""
+    text, data = (CliRunner().invoke(main, [command, str(folder), *more]) for more in ([], ["--json"]))
+    assert (text.exit_code, data.exit_code) == (0, 0), text.output
+    return re.sub(r"\s+", " ", text.stdout), json.loads(data.stdout)
+
+
+def plugin_folder(folder: Path, module: bytes, line: str = "") -> Path:
+    """Write a plugin's folder, with a line more in its manifest."""
+    folder.mkdir()
+    (folder / "plugin.wasm").write_bytes(module)
+    hook = '[[hooks]]\nname = "text"\nexport = "run"\n'
+    (folder / "plugin.toml").write_text(f'manifest = 1\nslug = "guest"\nversion = "1"\n{line}\n{hook}')
+    return folder
+
+
+def test_check_tells_what_becomes_of_it(tmp_path: Path) -> None:
+    """The fuel and the bytes where a snapshot is taken, the reason where it isn't, and nothing where none is wanted."""
+    text, data = shown("check", plugin_folder(tmp_path / "taken", BOOTED, 'initialize = "boot"'))
+    assert re.search(r"initialisation starts initialised: \d{3},\d{3} fuel once, 3 bytes frozen", text)
+    assert (data["snapshot"]["state"], data["snapshot"]["frozen_bytes"]) == ("taken", 3)
+    assert data["module"]["other_exports"] == []
+    text, data = shown("check", plugin_folder(tmp_path / "refused", guest(REFUSED["changes a table"][0])))
+    assert "initialisation starts anew in each invocation, as function 1 has table.set" in text
+    assert (data["snapshot"]["state"], data["snapshot"]["refusal"]) == ("refused", "instruction")
+    text, data = shown("check", plugin_folder(tmp_path / "off", COUNTED, "snapshot = false"))
+    assert "initialisation" not in text
+    assert data["snapshot"] is None
+
+
+def test_inspect_tells_what_can_be_seen(tmp_path: Path) -> None:
+    """Whether there is something to freeze, and what of the module's shape is in the way, without running it."""
+    text, data = shown("inspect", plugin_folder(tmp_path / "frozen", COUNTED))
+    assert "initialisation can run once for all invocations; fuseboard check tells" in text
+    assert (data["module"]["initialises"], data["module"]["snapshot_refusal"]) == (True, None)
+    text, data = shown("inspect", plugin_folder(tmp_path / "refused", guest(REFUSED["changes a table"][0])))
+    assert "initialisation runs in each invocation unless it is cheap, as function 1 has table.set" in text
+    assert data["module"]["snapshot_refusal"].startswith("function 1 has table.set")
+    text, data = shown("inspect", plugin_folder(tmp_path / "none", ECHO))
+    assert (data["module"]["initialises"], "initialisation" in text) == (False, False)

@@ -255,6 +255,12 @@ pub(crate) const FROZEN: &[(&str, &str)] = &[
         (func (export "run") (call $log (i32.const 3) (i32.const 0) (i32.const 7)) (call $show))"#,
     ),
     (
+        "printed lines",
+        r#"(data (i32.const 0) "setting up\n") (data (i32.const 16) "\00\00\00\00\0b\00\00\00")
+        (func $print (drop (call $write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 24))))
+        (func (export "_initialize") (call $print)) (func (export "run") (call $print) (i32.store (i32.const 24) (i32.const 0)) (call $show))"#,
+    ),
+    (
         "an import that isn't called",
         r#"(func (export "_initialize") (if (i32.load (i32.const 64)) (then (drop (call $get (i32.const 0) (i32.const 1)))))
           (i32.store8 (i32.const 1) (i32.const 2)))

@@ -234,6 +234,21 @@ fn names_stay() {
     assert_eq!(trap.backtrace[0].offset, anew.backtrace[0].offset);
 }
 
+/// A line that was begun while the snapshot was taken ends with it, and is no part of an invocation's first.
+#[test]
+fn lines_end_with_the_snapshot() {
+    let wasm = module(
+        r#"(data (i32.const 0) "half") (data (i32.const 16) "\00\00\00\00\04\00\00\00")
+        (func $print (drop (call $write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 24))))
+        (func (export "_initialize") (call $print)) (func (export "run") (call $print))"#,
+    );
+    let taken = frozen(&wasm, None);
+    let after = run(&engine(), &taken.wasm, None, 0);
+    for logs in [taken.logs, after.logs] {
+        assert_eq!(logs.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["half"]);
+    }
+}
+
 /// Memory that is far apart is copied into each instance, at a price: only where that is less than the initialisation's.
 #[test]
 fn far_memory() {
