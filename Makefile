@@ -10,13 +10,13 @@ SDKS := $(shell find guest/c guest/go guest/rust guest/zig -name target -prune -
 PACKAGE := pyproject.toml $(SDKS) $(shell find python/fuseboard -name __pycache__ -prune -o -type f -print)
 CHECKED := python tests tools examples benchmarks
 
-.PHONY: run test check wheel bench guard fuzz soak format clean prerequisites prerequisites-of-tests servers
+.PHONY: run test check wheel guests conformance bench guard fuzz soak format clean prerequisites prerequisites-of-tests servers
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed  ## set everything up and show the main job
 	@$(BIN)/python examples/cms/main.py
 
-test: prerequisites-of-tests servers check $(VENV)/installed $(PEERS)/installed  ## set everything up, check and test
+test: prerequisites-of-tests servers check $(VENV)/installed $(PEERS)/installed guests  ## set everything up, check and test
 	@echo "→ Rust tests"
 	@cargo test --release --locked --quiet --package fuseboard-core --package fuseboard-fuzz
 	@cargo build --release --locked --quiet --package fuseboard-fuzz --bin smith  # random modules for the hostile corpus
@@ -39,6 +39,13 @@ check: $(VENV)/installed $(VENV)/developing  ## formatting, lints, types, stubs,
 	@$(BIN)/python tools/write_reference.py --check
 
 wheel: $(VENV)/wheel  ## build the wheel into dist/
+
+guests: $(VENV)/installed $(VENV)/developing  ## compile the guests of the conformance suite and the plugins in Rust and Go, by the network where needed
+	@echo "→ guests in Rust, Go, C, C++ and Zig, kept in the user's cache"
+	@$(BIN)/python tools/guests.py
+
+conformance: guests  ## print which scenario holds for which SDK
+	@PYTHONPATH=tests $(BIN)/python -m conformance $(SCENARIOS)
 
 bench: $(PEERS)/installed  ## measure beside the peers: one table, and benchmarks/last.json
 	@$(PEERS)/bin/python benchmarks/bench.py $(BENCH)

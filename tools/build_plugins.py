@@ -1,22 +1,37 @@
-"""Build the example plugins and the test plugins: `plugin.c` by Zig's C compiler, `plugin.wat` by wat2wasm.
+"""Build the example plugins and the test plugins from their sources, in whatever language these are.
 
-With `--check`, build them elsewhere and compare: each committed module must be what its source gives.
+`plugin.c` is compiled freestanding by Zig's C compiler, `plugin.wat` by wat2wasm, and a folder with `Cargo.toml` or
+`go.mod` as `fuseboard build` does it. With `--check`, build them elsewhere and compare: each committed module must be
+what its source gives. Other versions of Rust and Go give other bytes: `plugins/compilers.toml` has those that the
+committed modules were compiled by, and where this machine's differ, that is said, and the module isn't compared.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
+from typing import Final
 
 from wasmtime import wat2wasm
 
-ROOT = Path(__file__).resolve().parent.parent
-CUSTOM_SECTION = 0
-FOLDERS = ("plugins", "tests/plugins")
-FLAGS = (
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from fuseboard._toolchains import TOOLCHAINS, Language, without_debug_sections  # noqa: E402
+from tools.compiling import LackingError, Source, number  # noqa: E402  the folder above is put on the path first
+
+FOLDERS: Final = ("plugins", "tests/plugins")
+COMPILERS: Final = ROOT / "plugins" / "compilers.toml"
+MODULE: Final = "plugin.wasm"
+SDKS: Final = {Language.RUST: "guest/rust", Language.GO: "guest/go"}
+"""The languages whose plugins have a version of the compiler recorded, and their SDKs."""
+
+C_FLAGS: Final = (
     "-target", "wasm32-freestanding", "-std=c17", "-Os", "-g1", "-nostdlib", "-mbulk-memory", "-mreference-types",
     "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-Wno-infinite-recursion", "-fno-sanitize=all",
     "-Wl,--no-entry", "-Wl,-z,stack-size=16384",
@@ -26,21 +41,31 @@ FLAGS = (
 
 def main() -> int:
     """Build or check every plugin; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     check = parser.parse_args().check
-    sources = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*/plugin.[cw]*") if is_source(path))
+    texts = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*/plugin.[cw]*") if is_text(path))
+    projects = project_sources()
+    if not check:
+        record([source.language for source in projects])
     with tempfile.TemporaryDirectory() as scratch:
-        built = [(source, module_of(source, Path(scratch))) for source in sources]
-    differing = [source for source, module in built if not (compared if check else written)(source, module)]
+        built = [(path.parent, module_of(path, Path(scratch))) for path in texts]
+    built += [
+        (ROOT / source.folder, module) for source in projects if (module := module_of_project(source, check=check))
+    ]
+    differing = [folder for folder, module in built if not (compared if check else written)(folder, module)]
     print(
         f"{len(built)} plugins, {len(differing)} differ from their source" if check else f"{len(built)} plugins built"
     )
-    return 1 if differing else 0
+    is_uncompared = bool(os.environ.get("CI")) and len(built) < len(texts) + len(projects)
+    return int(bool(differing) or is_uncompared)
 
 
-def is_source(path: Path) -> bool:
-    """Return whether a path is a plugin's source."""
+# ── C and text ───────────────────────────────────────────────────────────────────────────────────
+
+
+def is_text(path: Path) -> bool:
+    """Return whether a path is a plugin's only source."""
     return path.suffix in {".c", ".wat"}
 
 
@@ -48,48 +73,70 @@ def module_of(source: Path, scratch: Path) -> bytes:
     """Return the module that a source gives."""
     if source.suffix == ".wat":
         return bytes(wat2wasm(source.read_text()))
-    target = scratch / "plugin.wasm"
+    target = scratch / MODULE
     relative = source.relative_to(ROOT)
     subprocess.run(
-        [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(target), str(relative)], cwd=ROOT, check=True
+        [sys.executable, "-m", "ziglang", "cc", *C_FLAGS, "-o", str(target), str(relative)], cwd=ROOT, check=True
     )
     return without_debug_sections(target.read_bytes())
 
 
-def without_debug_sections(module: bytes) -> bytes:
-    """Return a module with function names, for backtraces, but without its other custom sections."""
-    kept, start = bytearray(module[:8]), 8
-    while start < len(module):
-        content = start + 1
-        size, content = leb128(module, content)
-        end = content + size
-        if module[start] != CUSTOM_SECTION or module[content:end].startswith(b"\x04name"):
-            kept += module[start:end]
-        start = end
-    return bytes(kept)
+# ── Rust and Go ──────────────────────────────────────────────────────────────────────────────────
 
 
-def leb128(data: bytes, at: int) -> tuple[int, int]:
-    """Return the unsigned number at a place, and where it ends."""
-    number = shift = 0
-    while True:
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:  # noqa: PLR2004  the bit that says that more follows
-            return number, at
+def project_sources() -> list[Source]:
+    """Return the plugins whose folder is a project in Rust or Go."""
+    found = []
+    for language, sdk in SDKS.items():
+        for marker in sorted(ROOT.glob(f"plugins/*/{TOOLCHAINS[language].marker}")):
+            folder = marker.parent
+            found.append(Source(f"plugin-{folder.name}", language, str(folder.relative_to(ROOT)), (sdk,)))
+    return found
 
 
-def written(source: Path, module: bytes) -> bool:
+def module_of_project(source: Source, *, check: bool) -> bytes | None:
+    """Return the module that a project gives; to be compared only where the compiler is the one that is recorded."""
+    try:
+        here = number(source.compiler.tool)
+        recorded = recorded_versions().get(source.language, "of a version that isn't recorded")
+        if check and here != recorded:
+            title = TOOLCHAINS[source.language].title
+            print(
+                f"{source.folder} isn't compared: what is committed was made by {title} {recorded}, and here is {here}"
+            )
+            return None
+        return source.compiled(fetches=not check).read_bytes()
+    except LackingError as error:
+        print(f"{source.folder} can't be compiled: {error}")
+        return None
+
+
+def recorded_versions() -> dict[str, str]:
+    """Return the compilers' versions that made the committed modules, by language."""
+    return tomllib.loads(COMPILERS.read_text(encoding="utf-8")) if COMPILERS.exists() else {}
+
+
+def record(languages: list[Language]) -> None:
+    """Write down which compilers are here."""
+    if languages:
+        versions = {language: number(TOOLCHAINS[language].compilers[0].tool) for language in sorted(set(languages))}
+        head = "# What compiled the committed modules; other versions give other bytes. By tools/build_plugins.py.\n"
+        COMPILERS.write_text(head + "".join(f'{language} = "{found}"\n' for language, found in versions.items()))
+
+
+# ── what comes of it ─────────────────────────────────────────────────────────────────────────────
+
+
+def written(folder: Path, module: bytes) -> bool:
     """Write a module beside its source."""
-    source.with_suffix(".wasm").write_bytes(module)
-    print(f"{source.parent.relative_to(ROOT)}: {len(module):,} bytes")
+    (folder / MODULE).write_bytes(module)
+    print(f"{folder.relative_to(ROOT)}: {len(module):,} bytes")
     return True
 
 
-def compared(source: Path, module: bytes) -> bool:
+def compared(folder: Path, module: bytes) -> bool:
     """Return whether the committed module is this one."""
-    committed = source.with_suffix(".wasm")
+    committed = folder / MODULE
     is_same = committed.exists() and committed.read_bytes() == module
     if not is_same:
         print(f"{committed.relative_to(ROOT)} isn't what its source gives; run tools/build_plugins.py")
