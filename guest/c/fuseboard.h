@@ -19,7 +19,7 @@
  *     python -m ziglang cc -target wasm32-freestanding -Os -nostdlib -Wl,--no-entry -Wl,-z,stack-size=65536 \
  *         -o plugin.wasm plugin.c
  *
- * or, with a C library, `-target wasm32-wasi -mexec-model=reactor` instead of `-target wasm32-freestanding -nostdlib -Wl,--no-entry`.
+ * or, with a C library, `-target wasm32-wasi -mexec-model=reactor` instead of the freestanding target, -nostdlib and --no-entry.
  *
  * Rules:
  * - Values are JSON in UTF-8, unless the hook's type is bytes. An export that writes no output leaves the value as it is.
