@@ -27,7 +27,7 @@ UNKNOWN_CODE = -99
 UNREACHABLE = {fb.Cause.BAD_POINTER}
 """No SDK lets its user give the host a pointer outside memory; tests/test_exactness.py has guests that do."""
 
-SNAPSHOTS: dict[str, dict[str, Any]] = {"as it is": {}}
+SNAPSHOTS: dict[str, dict[str, Any]] = {"snapshot": {}, "no snapshot": {"snapshot": False}}
 """Keys of the manifest, by whether the guest is initialised when it is loaded."""
 
 

@@ -28,7 +28,7 @@ Numbers = dict[str, dict[str, int]]
 def host_numbers() -> Numbers:
     """Return the tables as the host has them; buffers and levels have names in the ABI's page alone."""
     page = _source("docs/reference/abi.md")
-    levels = re.findall(r"levels 0 to 4: ([a-z, ]+)", page)[0].split(", ")
+    levels = re.findall(r"levels 0 to 4: ([a-z]+(?:, [a-z]+)*)", page)[0].split(", ")
     buffers = re.findall(
         r"^\| (\d) ([a-z ]+) \|", page.partition("\n## Buffers\n")[2].partition("\n## ")[0], re.MULTILINE
     )

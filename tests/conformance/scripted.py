@@ -10,6 +10,7 @@ from typing import Any, Final
 from fuseboard import _core
 from fuseboard._compiler import Compiler
 from fuseboard._limits import memory_ceiling_bytes
+from fuseboard._snapshot import Wish
 
 from .application import SLUG
 from .checks import LEVELS, Seen, problems
@@ -49,7 +50,7 @@ def run(scenario: Scenario, wasm: bytes) -> list[str]:
 @cache
 def loaded(wasm: bytes) -> _core.Module:
     """Return a guest's module, for the same engine as hosts have, so that it is compiled once for both."""
-    return _compiler().module(wasm, SLUG)
+    return _compiler().module(wasm, SLUG, Wish()).module
 
 
 @cache
