@@ -29,16 +29,38 @@ class Post:
     body: str
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A post before it is published; `excerpt` is `None` where the author wrote none."""
+
+    title: str
+    body: str
+    excerpt: str | None
+
+
+@dataclass(frozen=True)
+class Comment:
+    """A visitor's comment, and how much it looks like spam: from 0, which is not at all."""
+
+    author: str
+    text: str
+    score: float
+
+
 # ── where plugins are let in ─────────────────────────────────────────────────────────────────────
 
 TITLE = fb.Filter("post.title", str)
+EXCERPT = fb.Filter("post.excerpt", Draft)
 COMMENT = fb.Filter("comment.html", str, on_trap="raise")  # what isn't sanitised must not be shown
+SCORE = fb.Filter("comment.score", Comment)
 PUBLISHED = fb.Action("post.published", Post)
 
 # ── what each plugin may do: the operator's word, whatever its manifest asks for ─────────────────
 
 GRANTS: Final = {
     "title-case": fb.Grants(),
+    "excerpt": fb.Grants(),
+    "comment-score": fb.Grants(kv=True),
     "html-sanitiser": fb.Grants(),
     "publish-notes": fb.Grants(http=["https://hooks.example.com"], db="write", kv=True, functions=["mail.send"]),
 }
@@ -63,7 +85,7 @@ class Cms:
             call.on_commit(lambda: self.mails.append(f"to {to}: {subject}"))
 
         self.host = fb.Host(
-            hooks=[TITLE, COMMENT, PUBLISHED],
+            hooks=[TITLE, EXCERPT, COMMENT, SCORE, PUBLISHED],
             functions=[send_mail],
             backends=fb.Backends(http=self.http, db=self.db, kv=self.kv),
             on_outcome=on_outcome,
@@ -77,6 +99,15 @@ class Cms:
         post = replace(post, title=title)
         self.host.do_action(PUBLISHED, post)
         return post
+
+    def excerpt(self, post: Post) -> str:
+        """Return what a list of posts shows of one, which plugins make of its body."""
+        draft = self.host.apply_filter(EXCERPT, Draft(post.title, post.body, None))
+        return draft.excerpt or ""
+
+    def spam_score(self, author: str, text: str) -> float:
+        """Return how much a visitor's comment looks like spam to plugins."""
+        return self.host.apply_filter(SCORE, Comment(author, text, 0)).score
 
     def comment_html(self, html: str) -> str:
         """Return a visitor's comment as the page may show it."""

@@ -29,6 +29,10 @@ HOSTILE: Final = PLUGINS / "hostile"
 WIDEST: Final = 120
 CLOCK: Final = fb.Limits(invocation_timeout_ms=50, fuel_per_invocation=1_000_000_000)
 
+BODY: Final = "Two plugins met in a process. Neither trusted the other, and both were right. " * 3
+EXCERPT: Final = "Two plugins met in a process. Neither trusted the other, and both were right. " * 2
+SPAM: Final = "FREE CRYPTO at https://spam.example"
+SPAM_SCORE: Final = 8
 RAW_TITLE: Final = "a tale of two plugins"
 TITLED: Final = "A Tale of Two Plugins"
 RAW_COMMENT: Final = 'Nice <b>post</b>!<script>steal()</script> <a href="https://example.com" onclick="steal()">me</a>'
@@ -105,18 +109,25 @@ class Show:
     def friendly_plugins(self) -> None:
         """Show values before and after, and what a published post leaves behind."""
         self.heading(1, "Friendly plugins at work")
-        post = self.cms.publish(Post(7, RAW_TITLE, "Come in."))
+        post = self.cms.publish(Post(7, RAW_TITLE, BODY))
+        excerpt = self.cms.excerpt(post)
         comment = self.cms.comment_html(RAW_COMMENT)
+        score = self.cms.spam_score("bot", SPAM)
         traces = self.traces_of_publishing()
         self.facts([
             ("post.title", RAW_TITLE), ("→", post.title),
             ("post.published", f"post {post.id}"), *(("→", trace) for trace in traces),
+            ("post.excerpt", f"of {len(BODY)} characters"), ("→", excerpt),
             ("comment.html", RAW_COMMENT), ("→", comment),
+            ("comment.score", SPAM), ("→", f"{score:g}"),
         ])  # fmt: skip
         self.board(self.outcomes)
+        self.say("They are written in C, but for two: the excerpt's in Rust, the score's in Go.", "dim")
         self.say(f"The bars are meters against their ceilings: {', '.join(METERS)}.", "dim")
         self.expect(post.title == TITLED, "title-case gives the title its capitals")
         self.expect(comment == CLEAN_COMMENT, "html-sanitiser takes script and onclick out")
+        self.expect(excerpt == EXCERPT.strip(), "excerpt takes whole sentences")
+        self.expect(score == SPAM_SCORE, "comment-score finds what looks like spam")
         self.expect(len(traces) == TRACES, "publish-notes counts, notes, mails and calls the webhook")
 
     def traces_of_publishing(self) -> list[str]:
