@@ -12,6 +12,9 @@ type Settings struct {
 	Ending string `json:"ending"`
 }
 
+// init runs once, when the plugin is loaded: what it does, no invocation pays for.
+func init() { guest.Prepare[Settings]() }
+
 // postTitle serves the hook post.title. Its value is JSON, here a string; one that isn't never gets to addEnding.
 //
 //go:wasmexport post_title
