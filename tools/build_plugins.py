@@ -22,8 +22,9 @@ from wasmtime import wat2wasm
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fuseboard._toolchains import TOOLCHAINS, Language, without_debug_sections  # noqa: E402
 from tools.compiling import LackingError, Source, number  # noqa: E402  the folder above is put on the path first
+
+from fuseboard._toolchains import TOOLCHAINS, Language, without_debug_sections  # noqa: E402
 
 FOLDERS: Final = ("plugins", "tests/plugins")
 COMPILERS: Final = ROOT / "plugins" / "compilers.toml"

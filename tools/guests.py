@@ -14,9 +14,10 @@ from typing import Final
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from fuseboard._toolchains import Language  # noqa: E402
 from tools.build_plugins import project_sources  # noqa: E402
 from tools.compiling import BrokenError, LackingError, Source  # noqa: E402  the folder above is put on the path first
+
+from fuseboard._toolchains import Language  # noqa: E402
 
 SUITE: Final = "guest/conformance"
 GUESTS: Final = {
