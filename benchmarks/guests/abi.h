@@ -78,7 +78,8 @@ USER_IMPORT(lookup) uint64_t user_lookup(uint64_t arguments);
     }                                                                      \
     static void guest_##name(void)
 
-static inline void load(uint64_t block, uint8_t *to, uint32_t length) {
+static inline void load(uint64_t block, void *room, uint32_t length) {
+    uint8_t *to = (uint8_t *)room;
     uint32_t at = 0;
     for (; at + 8 <= length; at += 8) {
         uint64_t eight = extism_load_u64(block + at);
@@ -87,7 +88,8 @@ static inline void load(uint64_t block, uint8_t *to, uint32_t length) {
     for (; at < length; at++) to[at] = (uint8_t)extism_load_u8(block + at);
 }
 
-static inline uint64_t stored(const uint8_t *bytes, uint32_t length) {
+static inline uint64_t stored(const void *from, uint32_t length) {
+    const uint8_t *bytes = (const uint8_t *)from;
     uint64_t block = extism_alloc(length);
     uint32_t at = 0;
     for (; at + 8 <= length; at += 8) {
@@ -108,7 +110,7 @@ static inline uint8_t *input(uint32_t *length) {
 static inline void output(const void *bytes, uint32_t length) { extism_output_set(stored(bytes, length), length); }
 
 /* Copies what a function of the application gave to `to`, and returns its length. */
-static inline uint32_t loaded(uint64_t block, uint8_t *to, uint32_t room) {
+static inline uint32_t loaded(uint64_t block, void *to, uint32_t room) {
     uint32_t length = (uint32_t)extism_length(block);
     if (length > room) length = room;
     load(block, to, length);
