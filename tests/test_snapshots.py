@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import time
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,11 +19,14 @@ from fuseboard._compile import Order
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryKv
 from fuseboard.cli import main
+from guests import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+
+GO = ROOT / "plugins" / "comment-score"
 
 COUNT = """(func $count (local $turn i32)
   (loop $again (br_if $again (i32.lt_u (local.tee $turn (i32.add (local.get $turn) (i32.const 1))) (i32.const 100000))))
@@ -116,6 +120,20 @@ def test_fuel_is_the_same_in_each_call(make_host: Callable[..., fb.Host]) -> Non
     host = make_host()
     host.load_bytes(COUNTED, said())
     assert len({fuel_of(host, str(number)) for number in range(1_000)}) == 1
+
+
+def test_fuel_is_the_same_in_each_call_of_go(make_host: Callable[..., fb.Host]) -> None:
+    """So they do where a runtime draws random seeds and reads the clock; without a snapshot they do not."""
+    score = fb.Filter("comment.score", dict[str, Any])
+    for snapshot, calls, amounts in ((True, 1_000, {1}), (False, 50, set(range(2, 51)))):
+        host = make_host(score, backends=Backends(kv=MemoryKv()), ceilings=fb.Limits(memory_limit_mb=32))
+        text = (GO / "plugin.toml").read_text(encoding="utf-8")
+        plugin = tomllib.loads(text) | {"snapshot": snapshot}
+        host.load_bytes((GO / "plugin.wasm").read_bytes(), plugin, grants="as-requested")
+        comments = [{"author": f"author {number:04}", "text": "hello", "score": 0.5} for number in range(calls)]
+        outcomes = [host.invoke("comment-score", score, comment) for comment in comments]
+        assert all(isinstance(outcome, fb.Completed) for outcome in outcomes)
+        assert len({outcome.meters[fb.Limit.FUEL].used for outcome in outcomes}) in amounts
 
 
 def test_what_is_printed_meanwhile_is_told_with_the_load(
