@@ -64,7 +64,7 @@ class Order:
     cpu_seconds: int
     memory_mb: int
     timeout_seconds: float
-    snapshots: bool = True
+    snapshots: bool = False
     initialize: str | None = None
     init_fuel: int = 0
     snapshot_mb: int = 0

@@ -25,6 +25,7 @@ class SnapshotRefusal(StrEnum):
     TIME = "time"
     MEMORY = "memory"
     TOO_LARGE = "too_large"
+    SPREAD = "spread"
     NOT_ACCEPTED = "not_accepted"
 
 

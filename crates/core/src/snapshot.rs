@@ -110,13 +110,28 @@ pub enum Refusal {
         /// The most that may be.
         most: u64,
     },
+    /// It leaves memory behind so far apart that code would copy it into every instance, for as much fuel.
+    Spread {
+        /// The bytes of memory that aren't zero.
+        bytes: u64,
+    },
     /// The module isn't accepted, before or after it was rewritten.
     NotAccepted(String),
 }
 
 /// The names of all kinds of refusal.
-pub const REFUSALS: [&str; 9] =
-    ["instruction", "reference_global", "asks", "ended", "fuel", "time", "memory", "too_large", "not_accepted"];
+pub const REFUSALS: [&str; 10] = [
+    "instruction",
+    "reference_global",
+    "asks",
+    "ended",
+    "fuel",
+    "time",
+    "memory",
+    "too_large",
+    "spread",
+    "not_accepted",
+];
 
 impl Refusal {
     /// Its kind's name, one of [`REFUSALS`].
@@ -130,7 +145,8 @@ impl Refusal {
             Self::Time { .. } => 5,
             Self::Memory { .. } => 6,
             Self::TooLarge { .. } => 7,
-            Self::NotAccepted(_) => 8,
+            Self::Spread { .. } => 8,
+            Self::NotAccepted(_) => 9,
         };
         REFUSALS[place]
     }
@@ -154,6 +170,9 @@ impl std::fmt::Display for Refusal {
             Self::Memory { most } => write!(formatter, "its initialisation takes more than {most} bytes of memory"),
             Self::TooLarge { bytes, most } => {
                 write!(formatter, "its initialisation leaves {bytes} bytes in memory; the most is {most}")
+            }
+            Self::Spread { bytes } => {
+                write!(formatter, "its initialisation leaves {bytes} bytes in memory too far apart to be mapped")
             }
             Self::NotAccepted(problem) => write!(formatter, "a snapshot of it can't be a plugin: {problem}"),
         }
@@ -201,7 +220,7 @@ fn taken(wasm: &[u8], plan: Plan, budget: &Budget) -> Result<Snapshot, Refusal> 
     }
     // What code would copy into every instance costs fuel there, a unit a byte.
     if image.is_copied() && bytes.saturating_add(budget.cheap_fuel) > fuel {
-        return Ok(Snapshot::Cheap { fuel });
+        return Err(Refusal::Spread { bytes });
     }
     let state = State { globals, pages: memory.size(&store), memory: memory.data(&store), image };
     let rewritten = with_state(wasm, &plan, &state)?;

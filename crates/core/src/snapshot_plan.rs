@@ -6,12 +6,14 @@
 //! * A segment that is active is dropped when an instance has started: dropping it again changes nothing, and dropping
 //!   an empty one neither.
 
+use std::collections::BTreeSet;
+
 use wasmparser::{DataKind, ElementKind, ExternalKind, FunctionBody, Operator, Parser, Payload, ValType};
 
 use crate::module::INITIALIZE;
 use crate::snapshot::Refusal;
 
-const PREFIX: &str = "snapshot";
+const SHOWN: &str = "snapshot";
 
 /// How a module is to be frozen.
 #[derive(Default)]
@@ -43,7 +45,7 @@ struct Found {
 impl Plan {
     /// Reads a module that was scanned. `named` is an export that initialises it beside [`INITIALIZE`].
     pub(crate) fn of(wasm: &[u8], named: Option<&str>) -> wasmparser::Result<Self> {
-        let (mut plan, mut found) = (Self { prefix: PREFIX.to_owned(), ..Self::default() }, Found::default());
+        let (mut plan, mut found) = (Self::default(), Found::default());
         for payload in Parser::new(0).parse_all(wasm) {
             plan.section(payload?, named, &mut found)?;
         }
@@ -89,17 +91,17 @@ impl Plan {
     }
 
     fn exports(&mut self, section: wasmparser::ExportSectionReader<'_>, named: Option<&str>) -> wasmparser::Result<()> {
-        let mut initialize = None;
+        let (mut initialize, mut taken) = (None, BTreeSet::new());
         for export in section {
             let export = export?;
-            while export.name.starts_with(&self.prefix) {
-                self.prefix.push('-');
-            }
+            taken.extend(prefix_number(export.name));
             if export.name == INITIALIZE && export.kind == ExternalKind::Func {
                 initialize = Some(INITIALIZE);
             }
         }
         let named = named.filter(|name| *name != INITIALIZE);
+        let free = (0..).find(|number| !taken.contains(number)).unwrap_or_default();
+        self.prefix = format!("{SHOWN}{free}-");
         self.exports = initialize.into_iter().chain(named).map(str::to_owned).collect();
         Ok(())
     }
@@ -153,4 +155,9 @@ impl Plan {
     fn refuse(&mut self, refusal: Refusal) {
         self.refusal.get_or_insert(refusal);
     }
+}
+
+/// Returns the number of the prefix that a name begins with, if it does with one.
+fn prefix_number(name: &str) -> Option<u32> {
+    name.strip_prefix(SHOWN)?.split_once('-')?.0.parse().ok()
 }
