@@ -115,10 +115,14 @@ pub(crate) fn linker(engine: &wt::Engine) -> wt::Result<wt::Linker<Guest>> {
 }
 
 /// Returns an engine for a single instance, with room for its memory and for no other. What runs once is compiled in half
-/// the time, and runs a few times slower; fuel is the same.
+/// the time, and runs a few times slower; fuel is the same. Such code takes more of the stack, so there is more of it.
 pub(crate) fn for_one(memory_bytes: usize) -> wt::Result<wt::Engine> {
     let mut config = in_slots(memory_bytes);
-    config.cranelift_opt_level(wt::OptLevel::None).cranelift_regalloc_algorithm(wt::RegallocAlgorithm::SinglePass);
+    config
+        .cranelift_opt_level(wt::OptLevel::None)
+        .cranelift_regalloc_algorithm(wt::RegallocAlgorithm::SinglePass)
+        .max_wasm_stack(WASM_STACK_BYTES * 4)
+        .async_stack_size(FIBER_STACK_BYTES * 4);
     wt::Engine::new(&config)
 }
 

@@ -1,14 +1,17 @@
 //! The target `fuzz-load`: a module is loaded and run. Bytes that don't begin as a module are dice for one.
 //!
 //! What must hold: what the pre-scan says yes to compiles or is refused in plain words, soon, and nothing else loads;
-//! what loads has exports that run, end for a reason that has a type, and keep to their limits.
+//! what loads has exports that run, end for a reason that has a type, and keep to their limits. What its snapshot is, if
+//! it has one, loads too.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use fuseboard_core::limits::{Caps, Limits};
-use fuseboard_core::{Cause, Engine, EngineConfig, Entry, Input, Module, StepKind, Usage, scan};
+use fuseboard_core::{
+    Budget, Cause, Engine, EngineConfig, Entry, Input, Module, Snapshot, StepKind, Usage, scan, snapshot,
+};
 
 use crate::calling::assert_is_printable;
 use crate::scanning::{self, CEILING_BYTES, check_words};
@@ -16,6 +19,13 @@ use crate::smith;
 
 const LIMITS: Limits = Limits { memory_bytes: CEILING_BYTES, fuel: 200_000 };
 const CAPS: Caps = Caps { output_bytes: 1 << 10, request_bytes: 1 << 10, log_bytes: 1 << 10 };
+const BUDGET: Budget = Budget {
+    fuel: LIMITS.fuel,
+    time: RUN_TIME,
+    memory_bytes: CEILING_BYTES,
+    snapshot_bytes: CEILING_BYTES as u64,
+    cheap_fuel: 0,
+};
 /// What is compiled. The pre-scan keeps the compiler's time in proportion to a module's size.
 const SMALL_BYTES: usize = 4 << 10;
 /// Finds compiles that hang, on slow and busy machines too: some hundred times what so little takes. What is only dear for
@@ -51,7 +61,11 @@ fn load(bytes: &[u8]) {
         Err(error) => check_words(&error),
         Ok(module) => {
             assert!(scan(bytes, CEILING_BYTES).is_ok(), "loaded, though the scan refuses it");
+            let (name, has_run) = ("run", module.export_problem("run").is_none());
             run(&Arc::new(module));
+            if let Snapshot::Taken(taken) = snapshot(bytes, has_run.then_some(name), &BUDGET) {
+                assert!(Module::new(&ENGINE, &taken.wasm).is_ok(), "its snapshot doesn't load");
+            }
         }
     }
 }
