@@ -117,7 +117,7 @@ class FakeClock:
     """
 
     def __init__(self, now: float | None = None) -> None:
-        self.now = time.monotonic() + 86_400 if now is None else now
+        self.now = float(int(time.monotonic()) + 86_400) if now is None else now
 
     def __call__(self) -> float:
         return self.now
