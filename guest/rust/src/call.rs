@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::abi::buffer;
-use crate::error::answered;
+use crate::error::{answered, asked};
 use crate::{Error, imports, json};
 
 /// Calls a function of the application by its name and returns its result.
@@ -26,7 +26,7 @@ use crate::{Error, imports, json};
 /// arguments don't fit, [`Code::BackendFailed`](crate::Code::BackendFailed) where it failed,
 /// [`Code::BadReply`](crate::Code::BadReply) where its result doesn't fit the type of yours.
 pub fn call<T: DeserializeOwned>(name: &str, arguments: &(impl Serialize + ?Sized)) -> Result<T, Error> {
-    let what = || name.to_owned();
+    let what = || asked("call", name);
     let arguments = json::encode(arguments, what)?;
     answered(imports::call(name.as_bytes(), &arguments), what)?;
     json::decode_reply(&imports::read(buffer::REPLY_BODY), what)

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::abi::buffer;
-use crate::error::answered;
+use crate::error::{answered, asked};
 use crate::row::Row;
 use crate::{Code, Error, imports, json};
 
@@ -45,7 +45,7 @@ pub fn query<T: DeserializeOwned>(sql: &str, params: impl Params) -> Result<Vec<
     let Rows { columns, rows } = query_rows(sql, params)?;
     let typed = |values| T::deserialize(Row { columns: &columns, values });
     let rows = rows.into_iter().map(typed).collect::<Result<_, _>>();
-    rows.map_err(|error| Error::new(named("query", sql), Code::BadReply, error.to_string()))
+    rows.map_err(|error| Error::new(asked("query", sql), Code::BadReply, error.to_string()))
 }
 
 /// Runs a statement that gives rows, and returns them with the columns' names, untyped.
@@ -53,7 +53,7 @@ pub fn query<T: DeserializeOwned>(sql: &str, params: impl Params) -> Result<Vec<
 /// # Errors
 /// What the host answered.
 pub fn query_rows(sql: &str, params: impl Params) -> Result<Rows, Error> {
-    let what = || named("query", sql);
+    let what = || asked("query", sql);
     let params = json::encode(&params.as_array(), what)?;
     answered(imports::db_query(sql.as_bytes(), &params), what)?;
     json::decode_reply(&imports::read(buffer::REPLY_BODY), what)
@@ -69,7 +69,7 @@ pub fn exec(sql: &str, params: impl Params) -> Result<u64, Error> {
     struct Head {
         rows_changed: u64,
     }
-    let what = || named("exec", sql);
+    let what = || asked("exec", sql);
     let params = json::encode(&params.as_array(), what)?;
     answered(imports::db_exec(sql.as_bytes(), &params), what)?;
     json::decode_reply(&imports::read(buffer::REPLY_HEAD), what).map(|head: Head| head.rows_changed)
@@ -181,20 +181,12 @@ tuples!(A B C D E F G H I J);
 tuples!(A B C D E F G H I J K);
 tuples!(A B C D E F G H I J K L);
 
-fn named(what: &str, sql: &str) -> String {
-    const LONGEST: usize = 80;
-    match sql.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("db {what} {}…", &sql[..end]),
-        None => format!("db {what} {sql}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
+    use super::Bytes;
     use super::private::Params;
-    use super::{Bytes, named};
 
     fn written(params: impl Params) -> Value {
         json!(params.as_array())
@@ -208,11 +200,5 @@ mod tests {
         assert_eq!(written(["a", "b"]), json!(["a", "b"]));
         assert_eq!(written(&vec![json!(1), json!("b")]), json!([1, "b"]));
         assert_eq!(written((Bytes(b"hi".to_vec()),)), json!([{"base64": "aGk="}]));
-    }
-
-    #[test]
-    fn a_long_statement_is_cut_in_errors() {
-        assert_eq!(named("exec", "DELETE FROM notes"), "db exec DELETE FROM notes");
-        assert_eq!(named("exec", &"ü".repeat(81)), format!("db exec {}…", "ü".repeat(80)));
     }
 }

@@ -70,10 +70,9 @@ impl Code {
 
 impl fmt::Display for Code {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())?;
         match self {
-            Self::Unknown(number) => write!(formatter, " {number}"),
-            _ => Ok(()),
+            Self::Unknown(number) => write!(formatter, "code {number}"),
+            known => formatter.write_str(known.name()),
         }
     }
 }
@@ -88,7 +87,7 @@ impl Error {
         self.code
     }
 
-    /// Returns what the host, or the decoder, had to say: one sentence.
+    /// Returns what the host, or the decoder, had to say: one sentence, or nothing.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -96,7 +95,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}: {}", self.what, self.code, self.reason)
+        write!(formatter, "{}: {}", self.what, self.code)?;
+        if self.reason.is_empty() { Ok(()) } else { write!(formatter, ": {}", self.reason) }
     }
 }
 
@@ -107,6 +107,16 @@ impl From<Error> for String {
     fn from(error: Error) -> Self {
         error.to_string()
     }
+}
+
+/// Returns what was asked, as errors say it: `query SELECT …`. A long target is cut.
+pub(crate) fn asked(call: &str, target: &str) -> String {
+    const LONGEST: usize = 200;
+    if target.len() <= LONGEST {
+        return format!("{call} {target}");
+    }
+    let end = (0..=LONGEST).rfind(|&end| target.is_char_boundary(end)).unwrap_or(0);
+    format!("{call} {}…", &target[..end])
 }
 
 /// Makes an answer below zero the error that it stands for; `what` says what was asked.
@@ -122,4 +132,24 @@ fn refused(answer: i32, what: String) -> Error {
     }
     let head: Head = serde_json::from_slice(&imports::read(buffer::REPLY_HEAD)).unwrap_or_default();
     Error { what, code: Code::of(answer), reason: head.reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Code, Error, asked};
+
+    #[test]
+    fn an_error_reads_as_what_was_asked_the_code_and_the_reason() {
+        let told = |code, reason: &str| Error::new(asked("KV get", "k"), code, reason.to_owned()).to_string();
+        assert_eq!(told(Code::Denied, "not granted"), "KV get k: denied: not granted");
+        assert_eq!(told(Code::TooLarge, ""), "KV get k: too_large");
+        assert_eq!(told(Code::Unknown(-17), ""), "KV get k: code -17");
+    }
+
+    #[test]
+    fn a_long_target_is_cut_between_characters() {
+        assert_eq!(asked("exec", "DELETE FROM notes"), "exec DELETE FROM notes");
+        assert_eq!(asked("exec", &"ü".repeat(100)), format!("exec {}", "ü".repeat(100)));
+        assert_eq!(asked("exec", &format!("x{}", "ü".repeat(100))), format!("exec x{}…", "ü".repeat(99)));
+    }
 }

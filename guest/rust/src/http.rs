@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::abi::buffer;
-use crate::error::answered;
+use crate::error::{answered, asked};
 use crate::{Code, Error, imports, json};
 
 /// A request, built step by step.
@@ -84,7 +84,7 @@ impl Request {
     }
 
     fn named(&self) -> String {
-        format!("{} {}", self.method, self.url)
+        asked(&self.method, &self.url)
     }
 }
 

@@ -53,7 +53,7 @@ fn path(beginning: &[u8]) -> String {
                 let text = &beginning[at..];
                 let length = string_length(text);
                 at = (at + length + 1).min(beginning.len());
-                if let (Some(Step::Key(key)), Some(b':')) = (last, beginning[at..].iter().find(|byte| **byte != b' ')) {
+                if let (Some(Step::Key(key)), Some(b':')) = (last, beginning[at..].trim_ascii_start().first()) {
                     *key = &text[..length];
                 }
             }
@@ -148,7 +148,7 @@ mod tests {
         let json = r#"{"title":"a \"{[,:\\","author":{"other":"}]","name":1}}"#;
         assert_eq!(reason(json), "author.name: invalid type: integer `1`, expected a string");
         assert_eq!(
-            reason("{\n  \"title\" : \"ü\",\n  \"votes\" : \"x\"\n}"),
+            reason("{\n  \"title\" : \"ü\",\n  \"votes\"\n: \"x\"\n}"),
             "votes: invalid type: string \"x\", expected i8"
         );
     }

@@ -23,7 +23,7 @@ pub enum Limit {
 impl Limit {
     /// Returns how much is left, in the limit's unit.
     pub fn remaining(self) -> u64 {
-        imports::meter_remaining(self.number()).unsigned_abs()
+        u64::try_from(imports::meter_remaining(self.number())).unwrap_or(0)
     }
 
     fn number(self) -> i32 {
