@@ -77,6 +77,17 @@ def test_randomness_is_new_in_each_invocation(sdk: str, hosts: hosted.Hosts) -> 
     assert first != second
 
 
+@pytest.mark.parametrize("sdk", SDKS)
+def test_a_backtrace_names_functions(sdk: str, hosts: hosted.Hosts) -> None:
+    """Where a guest is stopped, the trap says in which functions, by their names."""
+    scenario = next(scenario for scenario in HOSTED if scenario.name == "trip: fuel, while computing")
+    with hosts.loaded(scenario, module(sdk)) as loaded:
+        outcome = loaded.invoke(scenario, Application(scenario))
+
+    assert isinstance(outcome, fb.Trapped)
+    assert None not in {frame.function for frame in outcome.trap.backtrace}
+
+
 # ── the suite itself ─────────────────────────────────────────────────────────────────────────────
 
 

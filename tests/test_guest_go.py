@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 import fuseboard as fb
+from fuseboard._toolchains import TOOLCHAINS, Language
 from fuseboard.backends.memory import MemoryKv
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -21,8 +22,8 @@ PLUGIN: Final = ROOT / "plugins/comment-score"
 PAGE: Final = ROOT / "docs/plugins/go.md"
 FOLDERS: Final = [SDK, ROOT / "guest/conformance/go", PLUGIN]
 
-GUEST: Final = {"GOOS": "wasip1", "GOARCH": "wasm", "CGO_ENABLED": "0"}
-BUILD: Final = ("build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-w")
+TOOLCHAIN: Final = TOOLCHAINS[Language.GO]
+GUEST: Final = TOOLCHAIN.environment
 
 PACKAGES: Final = {
     "errors": "errors", "fmt": "fmt", "guest": "fuseboard.dev/guest", "guestslog": "fuseboard.dev/guest/guestslog",
@@ -161,6 +162,15 @@ def whole(block: str) -> str:
     return f"package main\n\nimport ({'; '.join(used)})\n\n{block}\nfunc main() {{}}\n"
 
 
+@pytest.mark.parametrize("page", [PAGE, SDK / "doc.go"], ids=["page", "package"])
+def test_the_command_is_the_one_that_build_runs(page: Path) -> None:
+    """What is shown for building by hand has the variables and arguments of `fuseboard build`."""
+    variables = " ".join(f"{name}={value}" for name, value in GUEST.items())
+    command = TOOLCHAIN.compilers[0].command(("go",), Path("plugin.wasm"), ())
+
+    assert f"{variables} {' '.join(command)}\n" in page.read_text(encoding="utf-8")
+
+
 # ── a guest ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -168,7 +178,7 @@ def whole(block: str) -> str:
 def module(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Compile the source above."""
     folder = written(tmp_path_factory.mktemp("guest"), SOURCE)
-    go(folder, *BUILD, "-o", "plugin.wasm", **GUEST)
+    go(folder, *TOOLCHAIN.compilers[0].command((), Path("plugin.wasm"), ()), **GUEST)
     return (folder / "plugin.wasm").read_bytes()
 
 

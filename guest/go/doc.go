@@ -12,7 +12,7 @@
 //
 //	func main() {} // never runs
 //
-//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags=-w -o plugin.wasm
+//	GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -buildmode=c-shared -buildvcs=false -trimpath -ldflags=-w -o plugin.wasm
 //
 // # Rules
 //

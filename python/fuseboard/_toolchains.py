@@ -163,7 +163,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
         (
             Compiler(
                 _GO,
-                ("build", "-buildmode=c-shared", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", OUTPUT),
+                ("build", "-buildmode=c-shared", "-buildvcs=false", "-trimpath", "-ldflags=-w", "-o", OUTPUT),
             ),
         ),
         sdk="go",
