@@ -19,7 +19,7 @@ func Call[Result any](name string, args any) (Result, error) {
 		err = answer.failure("call", name)
 	}
 	if err == nil {
-		err = decode(answer.body, &result, "the result of "+name)
+		err = decodeReply(answer.body, &result, "call", name)
 	}
 	return result, err
 }

@@ -3,7 +3,6 @@ package guest
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 )
@@ -21,11 +20,11 @@ func QueryRows(sql string, params ...any) (*Rows, error) {
 		return nil, err
 	}
 	rows := new(Rows)
-	if err := decode(answer.body, rows, "the reply"); err != nil {
+	if err := decodeReply(answer.body, rows, "query", sql); err != nil {
 		return nil, err
 	}
 	if rows.Columns == nil || rows.Rows == nil {
-		return nil, errors.New("the reply doesn't fit: it has no columns or no rows")
+		return nil, badReply("query", sql, "it has no columns or no rows")
 	}
 	return rows, nil
 }
@@ -43,11 +42,11 @@ func Query[Row any](sql string, params ...any) ([]Row, error) {
 	rows := make([]Row, len(found.Rows))
 	for i, values := range found.Rows {
 		content, err := rowContent(reflect.TypeFor[Row](), found.Columns, values)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = unmarshal(content, &rows[i])
 		}
-		if err := decode(content, &rows[i], fmt.Sprintf("row %d", i+1)); err != nil {
-			return nil, err
+		if err != nil {
+			return nil, badReply("query", sql, fmt.Sprintf("row %d: %v", i+1, err))
 		}
 	}
 	return rows, nil
@@ -62,11 +61,11 @@ func Exec(sql string, params ...any) (changed int64, err error) {
 	var head struct {
 		RowsChanged *int64 `json:"rows_changed"`
 	}
-	if err := decode(answer.head, &head, "the reply"); err != nil {
+	if err := decodeReply(answer.head, &head, "exec", sql); err != nil {
 		return 0, err
 	}
 	if head.RowsChanged == nil {
-		return 0, errors.New("the reply doesn't fit: it has no rows_changed")
+		return 0, badReply("exec", sql, "it has no rows_changed")
 	}
 	return *head.RowsChanged, nil
 }
@@ -98,9 +97,12 @@ func encodeParams(params []any, use func(json []byte)) error {
 
 // rowContent returns a row as the JSON that its type decodes from.
 func rowContent(row reflect.Type, columns []string, values []json.RawMessage) ([]byte, error) {
+	if len(values) != len(columns) {
+		return nil, fmt.Errorf("it has %d values in %d columns", len(values), len(columns))
+	}
 	if kind := row.Kind(); kind != reflect.Struct && kind != reflect.Map {
 		if len(values) != 1 {
-			return nil, fmt.Errorf("a row of %d columns doesn't fit into one %s", len(values), row)
+			return nil, fmt.Errorf("%d columns don't fit into one %s", len(values), row)
 		}
 		return values[0], nil
 	}

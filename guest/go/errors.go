@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Code says how a host call was answered, if not well. It is an error itself, for [errors.Is]:
@@ -18,23 +19,29 @@ const (
 	ErrBackendFailed Code = codeBackendFailed // the application's service failed or was late
 	ErrTooLarge      Code = codeTooLarge      // above a cap of the operator
 	ErrConflict      Code = codeConflict      // against what is stored
+
+	ErrBadReply Code = 1 // no host's: the reply doesn't read as the ABI says, or doesn't fit the type of yours
 )
 
 var codeNames = [...]string{"", "denied", "bad_request", "not_found", "backend_failed", "too_large", "conflict"}
 
 // Error returns the code's name, such as "denied".
 func (c Code) Error() string {
-	if c >= 0 || int(-c) >= len(codeNames) {
+	switch {
+	case c == ErrBadReply:
+		return "bad_reply"
+	case c < 0 && c >= ErrConflict:
+		return codeNames[-c]
+	default:
 		return "code " + strconv.Itoa(int(c))
 	}
-	return codeNames[-c]
 }
 
-// Error is a host call that was refused or failed.
+// Error is a host call that was refused or failed, or whose reply is of no use.
 type Error struct {
 	Call   string // what was asked, such as "GET https://api.example.com/x"
 	Code   Code
-	Reason string // the host's words; may be empty
+	Reason string // the host's words, or what is wrong with its reply; may be empty
 }
 
 // Error returns a sentence such as "GET https://api.example.com/x: denied: origin not granted".
@@ -54,7 +61,11 @@ func (r reply) failure(call, subject string) error {
 	if r.code >= 0 {
 		return nil
 	}
-	return &Error{Call: call + " " + cut(subject), Code: Code(r.code), Reason: r.reason()}
+	return &Error{Call: asked(call, subject), Code: Code(r.code), Reason: r.reason()}
+}
+
+func badReply(call, subject, reason string) error {
+	return &Error{Call: asked(call, subject), Code: ErrBadReply, Reason: reason}
 }
 
 // reason returns the host's words, "" where it has none. It reads {"reason":"..."} without encoding/json, which a plugin
@@ -69,11 +80,15 @@ func (r reply) reason() string {
 	return text
 }
 
-// cut returns a text's beginning: an SQL statement, a key or a URL can be long.
-func cut(text string) string {
-	const most = 200
-	if len(text) <= most {
-		return text
+// asked returns what was asked, as errors say it: "query SELECT …". A long subject is cut.
+func asked(call, subject string) string {
+	const longest = 200
+	if len(subject) <= longest {
+		return call + " " + subject
 	}
-	return text[:most] + "…"
+	end := longest
+	for end > 0 && !utf8.RuneStart(subject[end]) {
+		end--
+	}
+	return call + " " + subject[:end] + "…"
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -96,6 +97,9 @@ func TestRows(t *testing.T) {
 	if _, err := rowContent(reflect.TypeFor[string](), columns, values); err == nil {
 		t.Error("three columns fit into a string")
 	}
+	if _, err := rowContent(reflect.TypeFor[note](), columns[:2], values); err == nil {
+		t.Error("a value without a column has a place")
+	}
 }
 
 // An error is its code for errors.Is and itself for errors.As, and unknown codes keep their number.
@@ -110,6 +114,17 @@ func TestErrors(t *testing.T) {
 	}
 	if text := (&Error{Call: "call x", Code: -17}).Error(); text != "call x: code -17" {
 		t.Error(text)
+	}
+	if err := decodeReply([]byte(`7`), new(string), "call", "x"); !errors.Is(err, ErrBadReply) || err.Error() != "call x: bad_reply: it isn't a string" {
+		t.Error(err)
+	}
+}
+
+// What was asked is cut between characters.
+func TestAskedIsCut(t *testing.T) {
+	long := strings.Repeat("ü", 100)
+	if asked("exec", long) != "exec "+long || asked("exec", "x"+long) != "exec x"+long[:198]+"…" {
+		t.Error(asked("exec", long), asked("exec", "x"+long))
 	}
 }
 

@@ -2,7 +2,6 @@ package guest
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -75,11 +74,11 @@ func Fetch(request Request) (*Response, error) {
 		return nil, err
 	}
 	response := &Response{Body: answer.body}
-	if err := decode(answer.head, response, "the response"); err != nil {
+	if err := decodeReply(answer.head, response, head.Method, head.URL); err != nil {
 		return nil, err
 	}
 	if response.Status == 0 || response.Headers == nil {
-		return nil, errors.New("the response doesn't fit: it has no status or no headers")
+		return nil, badReply(head.Method, head.URL, "it has no status or no headers")
 	}
 	return response, nil
 }

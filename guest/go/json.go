@@ -9,17 +9,30 @@ import (
 	"strconv"
 )
 
-// decode decodes JSON into a value. Numbers in an any are a json.Number. An error says what doesn't fit, and where.
-func decode(content []byte, into any, what string) (err error) {
+// decode decodes JSON into a value. An error says what doesn't fit, and where.
+func decode(content []byte, into any, what string) error {
+	if err := unmarshal(content, into); err != nil {
+		return fmt.Errorf("%s doesn't fit: %w", what, err)
+	}
+	return nil
+}
+
+// decodeReply is decode for a part of a host call's reply.
+func decodeReply(content []byte, into any, call, subject string) error {
+	if err := unmarshal(content, into); err != nil {
+		return badReply(call, subject, err.Error())
+	}
+	return nil
+}
+
+// unmarshal is json.Unmarshal, but stricter with text, and with a json.Number for each number in an any.
+func unmarshal(content []byte, into any) (err error) {
 	if text, isString := into.(*string); isString {
 		*text, err = unquote(content)
 	} else {
 		err = decodeAny(content, into)
 	}
-	if err != nil {
-		err = fmt.Errorf("%s doesn't fit: %w", what, withKey(err))
-	}
-	return err
+	return withKey(err)
 }
 
 func decodeAny(content []byte, into any) error {

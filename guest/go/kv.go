@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -40,7 +39,7 @@ func KVIncrement(key string, by int64) (int64, error) {
 	}
 	number, err := strconv.ParseInt(asString(answer.body), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("KV increment %s: %w", key, err)
+		return 0, badReply("KV increment", key, "the counter isn't a number")
 	}
 	return number, nil
 }
