@@ -273,7 +273,7 @@ FB_ONCE_ void fb_make_room_(uint32_t more)
         void *first;
         if (posix_memalign) posix_memalign(&first, 16, 16);
 #else
-        fb_arena_.at = &__heap_base;
+        fb_arena_.at = (char *)(((uintptr_t)&__heap_base + 15) & ~(uintptr_t)15);
         fb_arena_.end = (char *)((uintptr_t)__builtin_wasm_memory_size(0) * FB_PAGE_BYTES);
 #endif
     }
@@ -297,8 +297,8 @@ FB_ONCE_ void *fb_alloc(uint32_t bytes)
 {
     fb_arena_.at = (char *)(((uintptr_t)fb_arena_.at + 15) & ~(uintptr_t)15);
     fb_make_room_(bytes);
-    char *taken = (char *)(((uintptr_t)fb_arena_.at + 15) & ~(uintptr_t)15);
-    fb_arena_.at = taken + bytes;
+    char *taken = fb_arena_.at;
+    fb_arena_.at += bytes;
     return taken;
 }
 
@@ -1534,6 +1534,15 @@ static inline fb_text fb_error_name(fb_error error)
     }
 }
 
+/* Puts a text; of a long one the beginning, cut between characters. */
+static inline void fb_put_beginning_(fb_builder *builder, fb_text text)
+{
+    uint32_t length = text.length < 200 ? text.length : 200;
+    while (length && length < text.length && ((uint8_t)text.at[length] & 0xc0) == 0x80) length--;
+    fb_put(builder, fb_text_of(text.at, length));
+    if (length < text.length) fb_put_str(builder, "…");
+}
+
 /* A sentence such as `GET https://api.example.com/x: denied: origin not granted`. */
 FB_ONCE_ fb_text fb_error_text(fb_error error)
 {
@@ -1541,7 +1550,7 @@ FB_ONCE_ fb_text fb_error_text(fb_error error)
     bool is_known = error.code == FB_BAD_REPLY || (error.code >= FB_CONFLICT && error.code < 0);
     fb_put(&text, error.call);
     fb_put_byte(&text, ' ');
-    fb_put(&text, fb_text_of(error.target.at, error.target.length < 200 ? error.target.length : 200));
+    fb_put_beginning_(&text, error.target);
     fb_put_str(&text, ": ");
     if (is_known) fb_put(&text, fb_error_name(error));
     else fb_put_str(&text, "code "), fb_put_int(&text, error.code);

@@ -171,7 +171,7 @@ pub fn settings(comptime T: type) T {
 
 pub const CallInfo = struct {
     hook: []const u8,
-    request_id: ?[]const u8,
+    request_id: []const u8,
     scope: ?[]const u8,
     plugin: []const u8,
 };
@@ -220,7 +220,15 @@ pub const Failure = struct {
     pub fn text(self: Failure) []const u8 {
         const what = if ((self.problem orelse error.BadReply) == error.Unknown) print("code {d}", .{self.code}) else self.name();
         const separator = if (self.reason.len == 0) "" else ": ";
-        return print("{s} {s}: {s}{s}{s}", .{ self.call, self.target[0..@min(self.target.len, 200)], what, separator, self.reason });
+        return print("{s} {s}: {s}{s}{s}", .{ self.call, beginning(self.target), what, separator, self.reason });
+    }
+
+    /// Returns a text, of a long one the beginning, cut between characters.
+    fn beginning(long: []const u8) []const u8 {
+        var end: usize = 200;
+        if (long.len <= end) return long;
+        while (end > 0 and long[end] & 0xc0 == 0x80) end -= 1;
+        return print("{s}…", .{long[0..end]});
     }
 };
 
@@ -358,7 +366,7 @@ pub const kv = struct {
     /// Adds to the number under a key, as one step; returns the new one.
     pub fn increment(key: []const u8, by: i64) HostError!i64 {
         try answered(imports.host_kv_increment(place(key), key.len, by), "KV increment", key);
-        return std.fmt.parseInt(i64, read(.reply_body), 10) catch badReply("the counter is no number");
+        return decodeReply(i64, .reply_body);
     }
 };
 
