@@ -21,10 +21,16 @@ __attribute__((noreturn)) static void fail_unknown(const char *what, fb_text nam
     fb_fail_text(fb_built(&message));
 }
 
+static bool tells_text; /* instead of name and reason: the step `told` */
+
 /* Writes an error as a step's result, where there is one. */
 static bool failed(fb_error error, fb_writer *out)
 {
     if (!error.code) return false;
+    if (tells_text) {
+        fb_add_string(out, fb_error_text(error));
+        return true;
+    }
     fb_open_object(out);
     fb_set_string(out, "error", fb_error_name(error));
     fb_set_string(out, "reason", error.reason);
@@ -234,6 +240,13 @@ static void step_repeat(fb_json step, fb_writer *out)
     fb_add_json(out, last);
 }
 
+static void step_told(fb_json step, fb_writer *out)
+{
+    tells_text = true;
+    run_step(fb_get(step, "step"), out);
+    tells_text = false;
+}
+
 static void step_print(fb_json step, fb_writer *out)
 {
     fb_text text = fb_string(fb_get(step, "text"));
@@ -273,7 +286,7 @@ static const struct {
 } STEPS[] = {
     STEP(context), STEP(settings), STEP(call_info), STEP(meter), STEP(log), STEP(http), STEP(db_query), STEP(db_exec),
     STEP(kv_get), STEP(kv_set), STEP(kv_delete), STEP(kv_increment), STEP(call), STEP(fail), STEP(crash), STEP(loop),
-    STEP(allocate), STEP(text), STEP(repeat), STEP(print), STEP(now), STEP(random), STEP(sleep),
+    STEP(allocate), STEP(text), STEP(repeat), STEP(told), STEP(print), STEP(now), STEP(random), STEP(sleep),
 };
 
 static void run_step(fb_json step, fb_writer *out)

@@ -21,10 +21,16 @@ void run_step(fb_json step, fb_writer &out);
     fb_fail_text("unknown " + what + ": " + std::string(name));
 }
 
+bool tells_text = false; // instead of name and reason: the step `told`
+
 // Writes an error as a step's result, where there is one.
 bool failed(const fb_error &error, fb_writer &out)
 {
     if (!error.code) return false;
+    if (tells_text) {
+        fb_add_string(&out, fb_error_text(error));
+        return true;
+    }
     fb_open_object(&out);
     fb_set_string(&out, "error", fb_error_name(error));
     fb_set_string(&out, "reason", error.reason);
@@ -198,6 +204,13 @@ void repeat(fb_json step, fb_writer &out)
     fb_add_json(&out, last);
 }
 
+void told(fb_json step, fb_writer &out)
+{
+    tells_text = true;
+    run_step(fb_get(step, "step"), out);
+    tells_text = false;
+}
+
 void print(fb_json step, fb_writer &out)
 {
     std::string text(fb_string(fb_get(step, "text")));
@@ -254,6 +267,7 @@ const std::map<std::string_view, Step> STEPS{
          fb_add_string(&out, std::string(static_cast<std::size_t>(fb_int(fb_get(step, "length"))), 'x'));
      }},
     {"repeat", repeat},
+    {"told", told},
     {"print", print},
     {"now", now},
     {"random", random_bytes},

@@ -86,14 +86,7 @@ var kinds = map[string]func(step) (any, error){
 
 // run gives a step's result; a host call that is answered with an error is one.
 func (s step) run() (any, error) {
-	if s.Do == "repeat" {
-		return s.repeat()
-	}
-	kind, isKnown := kinds[s.Do]
-	if !isKnown {
-		return nil, fmt.Errorf("there is no step %q", s.Do)
-	}
-	result, err := kind(s)
+	result, err := s.done()
 	var refused *guest.Error
 	if errors.As(err, &refused) {
 		return map[string]string{"error": nameOf(refused.Code), "reason": refused.Reason}, nil
@@ -101,9 +94,32 @@ func (s step) run() (any, error) {
 	return result, err
 }
 
+func (s step) done() (any, error) {
+	switch s.Do {
+	case "repeat":
+		return s.repeat()
+	case "told":
+		return s.told()
+	}
+	kind, isKnown := kinds[s.Do]
+	if !isKnown {
+		return nil, fmt.Errorf("there is no step %q", s.Do)
+	}
+	return kind(s)
+}
+
+// told gives the text of the error that a step is answered with.
+func (s step) told() (any, error) {
+	result, err := s.Step.done()
+	if err != nil {
+		return err.Error(), nil
+	}
+	return result, nil
+}
+
 func nameOf(code guest.Code) string {
 	switch code {
-	case guest.ErrDenied, guest.ErrBadRequest, guest.ErrNotFound, guest.ErrBackendFailed, guest.ErrTooLarge, guest.ErrConflict:
+	case guest.ErrDenied, guest.ErrBadRequest, guest.ErrNotFound, guest.ErrBackendFailed, guest.ErrTooLarge, guest.ErrConflict, guest.ErrBadReply:
 		return code.Error()
 	default:
 		return "unknown"

@@ -74,6 +74,7 @@ const Do = enum {
     allocate,
     text,
     repeat,
+    told,
 };
 
 var spinning: u32 = 0;
@@ -106,6 +107,7 @@ fn ran(step: fb.Json) ![]const u8 {
         .allocate => @memset(fb.allocator.alloc(u8, given.mib << 20) catch @trap(), 1),
         .text => return fb.encode(filled(given.length)),
         .repeat => return repeated(given.times, given.step.?),
+        .told => return told(given.step.?),
     }
     return "null";
 }
@@ -123,6 +125,11 @@ fn repeated(times: u64, step: fb.Json) []const u8 {
     var last: fb.Json = .{ .text = "null" };
     for (0..@intCast(times)) |_| last = resultOf(step);
     return last.text;
+}
+
+/// Returns the text of the error that a step is answered with.
+fn told(step: fb.Json) []const u8 {
+    return ran(step) catch fb.encode(fb.failure.text());
 }
 
 fn filled(length: usize) []const u8 {

@@ -33,6 +33,7 @@ enum Step {
     Allocate { mib: usize },
     Text { length: usize },
     Repeat { times: usize, step: Value },
+    Told { step: Value },
     Print { text: String, to: String },
     Now,
     Random,
@@ -61,11 +62,15 @@ impl From<String> for Ended {
 
 /// Runs a step and returns its result.
 pub fn result(step: Value) -> Result<Value, String> {
-    match Step::deserialize(step).map_err(|error| error.to_string()).map_err(Ended::Failed).and_then(done) {
+    match tried(step) {
         Ok(result) => Ok(result),
         Err(Ended::Refused(error)) => Ok(json!({"error": error.code().name(), "reason": error.reason()})),
         Err(Ended::Failed(message)) => Err(message),
     }
+}
+
+fn tried(step: Value) -> Result<Value, Ended> {
+    Step::deserialize(step).map_err(|error| Ended::Failed(error.to_string())).and_then(done)
 }
 
 fn done(step: Step) -> Result<Value, Ended> {
@@ -92,6 +97,7 @@ fn done(step: Step) -> Result<Value, Ended> {
         Step::Allocate { mib } => Ok(allocated(mib)),
         Step::Text { length } => Ok(json!("x".repeat(length))),
         Step::Repeat { times, step } => Ok(repeated(times, &step)?),
+        Step::Told { step } => told(step),
         Step::Print { text, to } => Ok(printed(&text, &to)?),
         Step::Now => Ok(json!(now()?)),
         Step::Random => Ok(json!(random())),
@@ -161,6 +167,14 @@ fn allocated(mib: usize) -> Value {
 
 fn repeated(times: usize, step: &Value) -> Result<Value, String> {
     (0..times).try_fold(Value::Null, |_, _| result(step.clone()))
+}
+
+/// Returns the text of the error that a step is answered with.
+fn told(step: Value) -> Result<Value, Ended> {
+    match tried(step) {
+        Err(Ended::Refused(error)) => Ok(json!(error.to_string())),
+        other => other,
+    }
 }
 
 fn printed(text: &str, to: &str) -> Result<Value, String> {
