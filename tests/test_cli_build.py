@@ -538,3 +538,25 @@ def test_a_backtrace_has_the_functions_names(plugin: Path) -> None:
         outcome = host.dispatch("post.title", "x").outcomes[0]
     assert isinstance(outcome, fb.Trapped)
     assert [frame.function for frame in outcome.trap.backtrace] == ["deep", "post_title"]
+
+
+PANICS: Final = {
+    Language.RUST: ("src/lib.rs", "return Ok(None);", 'panic!("no title");', "panic: no title at src/lib.rs:19:9"),
+    Language.ZIG: ("plugin.zig", "return null;", '@panic("no title");', "panic: no title"),
+}
+"""By language: in which file, instead of what, a panic stands, and what it says. Go's: test_guest_go.py."""
+
+
+@pytest.mark.parametrize("language", PANICS, indirect=True)
+def test_a_panic_fails_with_its_message(plugin: Path, language: Language) -> None:
+    """A panic in a new plugin ends the invocation by its message, with its place where the language knows it."""
+    name, instead, panics, detail = PANICS[language]
+    source = plugin / name
+    source.write_text(source.read_text(encoding="utf-8").replace(instead, panics), encoding="utf-8")
+    assert fuseboard("build", ".", cwd=plugin).returncode == 0
+
+    with fb.Host(hooks=[fb.Filter("post.title", str)]) as host:
+        host.load(plugin)
+        outcome = host.dispatch("post.title", " ").outcomes[0]
+    assert isinstance(outcome, fb.Trapped)
+    assert (outcome.trap.cause, outcome.trap.detail) == (fb.Cause.FAILED, detail)

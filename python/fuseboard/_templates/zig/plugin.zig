@@ -3,6 +3,9 @@
 const std = @import("std");
 const fb = @import("fuseboard.zig");
 
+/// Has a panic end the invocation with its message.
+pub const panic = fb.panic;
+
 comptime {
     fb.hook("post_title", postTitle);
 }
