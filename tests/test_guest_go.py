@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 import fuseboard as fb
+from conformance.hosted import ARTIFACTS
 from fuseboard._toolchains import TOOLCHAINS, Language
 from fuseboard.backends.memory import MemoryKv
 
@@ -191,7 +192,7 @@ def invoked(module: bytes, export: str) -> fb.Outcome:
         "hooks": [{"name": "text", "export": export}],
         "server": {"invocation_timeout_ms": 10_000},
     }
-    with fb.Host(hooks=[TEXT]) as host:
+    with fb.Host(hooks=[TEXT], cache=ARTIFACTS) as host:
         host.load_bytes(module, manifest)
         return host.invoke("tried", TEXT, "text")
 
@@ -253,7 +254,7 @@ def kv() -> MemoryKv:
 @pytest.fixture
 def scored(kv: MemoryKv) -> Iterator[fb.Host]:
     """A host with the example plugin."""
-    with fb.Host(hooks=[SCORE], backends=fb.Backends(kv=kv)) as host:
+    with fb.Host(hooks=[SCORE], backends=fb.Backends(kv=kv), cache=ARTIFACTS) as host:
         host.load(PLUGIN, grants="as-requested", limits=fb.Limits(invocation_timeout_ms=10_000))
         yield host
 

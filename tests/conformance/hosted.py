@@ -139,9 +139,11 @@ def _logged() -> Iterator[list[tuple[str, str]]]:
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    yield logs
-    logger.removeHandler(handler)
-    logger.setLevel(before)
+    try:
+        yield logs
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 class _Collecting(logging.Handler):
