@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from tools.compiling import LackingError, located
 
 import fuseboard as fb
 from conformance.hosted import ARTIFACTS
@@ -98,12 +98,14 @@ func main() {}
 
 
 def go(folder: Path, *arguments: str, **environment: str) -> str:
-    """Run Go in a folder and return what it prints; skip the test where there is none, and on CI fail it."""
-    if shutil.which("go") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("Go isn't on PATH: install Go from https://go.dev/dl")
+    """Run Go in a folder and return what it prints; skip the test where none will do, and on CI fail it."""
+    try:
+        command = located(TOOLCHAIN.compilers[0].tool)
+    except LackingError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
     alone = {"GOFLAGS": "", "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOWORK": "off"}
     done = subprocess.run(
-        ["go", *arguments],
+        [*command, *arguments],
         cwd=folder,
         env={**os.environ, **alone, **environment},
         capture_output=True,
