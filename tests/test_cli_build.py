@@ -524,6 +524,12 @@ def test_a_module_keeps_names_and_loses_the_rest_of_what_debuggers_read() -> Non
     assert b"called" in without_debug_sections(module)
 
 
+def outcome_of(plugin: Path) -> fb.Outcome:
+    with fb.Host(hooks=[fb.Filter("post.title", str)]) as host:
+        host.load(plugin)
+        return host.dispatch("post.title", "x").outcomes[0]
+
+
 @pytest.mark.parametrize("language", [Language.C], indirect=True)
 def test_a_backtrace_has_the_functions_names(plugin: Path) -> None:
     """What crashed in a plugin built from C is told by name."""
@@ -533,9 +539,7 @@ def test_a_backtrace_has_the_functions_names(plugin: Path) -> None:
     )
     assert fuseboard("build", ".", cwd=plugin).returncode == 0
 
-    with fb.Host(hooks=[fb.Filter("post.title", str)]) as host:
-        host.load(plugin)
-        outcome = host.dispatch("post.title", "x").outcomes[0]
+    outcome = outcome_of(plugin)
     assert isinstance(outcome, fb.Trapped)
     assert [frame.function for frame in outcome.trap.backtrace] == ["deep", "post_title"]
 
@@ -560,3 +564,39 @@ def test_a_panic_fails_with_its_message(plugin: Path, language: Language) -> Non
         outcome = host.dispatch("post.title", " ").outcomes[0]
     assert isinstance(outcome, fb.Trapped)
     assert (outcome.trap.cause, outcome.trap.detail) == (fb.Cause.FAILED, detail)
+
+
+@pytest.mark.parametrize("language", [Language.ZIG], indirect=True)
+def test_a_new_plugin_in_zig_logs_and_panics_by_the_standard_library(
+    plugin: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What std.log says is in the plugin's log, with its scope; a panic's message is the trap's."""
+    caplog.set_level("INFO", "fuseboard.plugin.word-count")
+    source = (plugin / "plugin.zig").read_text()
+    body = 'std.log.scoped(.titles).info("of {d}", .{value.len}); if (value.len == 1) @panic("too short");'
+    begin = "fn postTitle(value: []const u8) !?[]const u8 {"
+    (plugin / "plugin.zig").write_text(source.replace(begin, f"{begin} {body}"))
+    assert fuseboard("build", ".", cwd=plugin).returncode == 0
+
+    outcome = outcome_of(plugin)
+    assert isinstance(outcome, fb.Trapped)
+    assert (outcome.trap.cause, outcome.trap.detail) == (fb.Cause.FAILED, "panic: too short")
+    assert "titles: of 1" in caplog.messages
+
+
+@pytest.mark.parametrize("language", [Language.ZIG], indirect=True)
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        ("fn hook(_: []const u8, _: i64) void {}", "error: the hook post_title takes its value or nothing"),
+        ("fn hook(_: *i64) void {}", "error: JSON can't be read as *i64"),
+    ],
+)
+def test_a_hook_of_zig_that_no_value_fits_is_told(plugin: Path, hook: str, words: str) -> None:
+    """The SDK says what is wrong, in place of the standard library's insides."""
+    (plugin / "plugin.zig").write_text(
+        f'const fb = @import("fuseboard.zig");\ncomptime {{ fb.hook("post_title", hook); }}\n{hook}\n'
+    )
+    built = fuseboard("build", ".", cwd=plugin)
+    assert built.returncode == 1
+    assert words in built.stderr

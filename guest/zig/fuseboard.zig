@@ -98,6 +98,8 @@ pub fn hook(comptime name: []const u8, comptime function: anytype) void {
     const Export = struct {
         fn run() callconv(.c) void {
             const parameters = @typeInfo(@TypeOf(function)).@"fn".param_types;
+            if (parameters.len > 1)
+                @compileError("the hook " ++ name ++ " takes its value or nothing; fb.context and fb.settings have more");
             const result = if (parameters.len == 0) function() else function(value(parameters[0].?));
             give(if (@typeInfo(@TypeOf(result)) == .error_union) result catch |problem| failBy(problem) else result);
         }
@@ -188,6 +190,23 @@ pub fn remaining(limit: Limit) i64 {
 pub fn log(level: Level, comptime format: []const u8, arguments: anytype) void {
     const message = print(format, arguments);
     imports.host_log(@backingInt(level), place(message), message.len);
+}
+
+/// Has `std.log` write to the plugin's log: `pub const std_options: std.Options = .{ .logFn = fb.logFn };` in the plugin's root
+/// file. Without it, `std.log` doesn't compile: there is no standard error.
+pub fn logFn(
+    comptime level: std.log.Level,
+    comptime scope: @TypeOf(.enum_literal),
+    comptime format: []const u8,
+    arguments: anytype,
+) void {
+    const prefix = if (scope == .default) "" else @tagName(scope) ++ ": ";
+    log(switch (level) {
+        .err => .@"error",
+        .warn => .warning,
+        .info => .info,
+        .debug => .debug,
+    }, prefix ++ format, arguments);
 }
 
 // ── host calls ─────────────────────────────────────────────────────────────────────────────────────
@@ -512,7 +531,10 @@ const Reader = struct {
             .float => self.float(T, key),
             .@"enum" => self.name(T, key),
             .optional => |info| self.optional(info.child, key),
-            .pointer => |info| self.slice(info.child, key),
+            .pointer => |info| switch (info.size) {
+                .slice => self.slice(info.child, key),
+                else => @compileError("JSON can't be read as " ++ @typeName(T)),
+            },
             .@"struct" => |info| if (info.is_tuple) self.tuple(T, key) else self.record(T, key),
             else => @compileError("JSON can't be read as " ++ @typeName(T)),
         };

@@ -3,8 +3,8 @@
 const std = @import("std");
 const fb = @import("fuseboard.zig");
 
-/// Has a panic end the invocation with its message.
-pub const panic = fb.panic;
+pub const panic = fb.panic; // a panic's message is the trap's
+pub const std_options: std.Options = .{ .logFn = fb.logFn }; // std.log is the plugin's log
 
 comptime {
     fb.hook("post_title", postTitle);
