@@ -566,6 +566,34 @@ def test_a_panic_fails_with_its_message(plugin: Path, language: Language) -> Non
     assert (outcome.trap.cause, outcome.trap.detail) == (fb.Cause.FAILED, detail)
 
 
+@pytest.mark.parametrize("language", [Language.C, Language.CPP], indirect=True)
+def test_an_assertion_that_does_not_hold_is_told(
+    plugin: Path, language: Language, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends the invocation, and the log says which it is: it isn't left out for speed."""
+    (plugin / TOOLCHAINS[language].marker).write_text(
+        '#include <assert.h>\n#include "fuseboard.h"\n'
+        "FUSEBOARD_EXPORT(post_title) { assert(fb_value().text.length == 7); }\n"
+    )
+    assert fuseboard("build", ".", cwd=plugin).returncode == 0
+
+    outcome = outcome_of(plugin)
+    assert isinstance(outcome, fb.Trapped)
+    assert "Assertion failed: fb_value().text.length == 7" in caplog.text
+
+
+@pytest.mark.parametrize("language", [Language.C, Language.CPP], indirect=True)
+def test_a_large_part_of_the_stack_is_warned_of(plugin: Path, language: Language) -> None:
+    """A function that takes more than a quarter of the stack is named."""
+    (plugin / TOOLCHAINS[language].marker).write_text(
+        '#include "fuseboard.h"\nFUSEBOARD_EXPORT(post_title)\n'
+        "{ char big[20000]; fb_buffer_read(FB_VALUE, 0, big, sizeof big); fb_output_write(big, sizeof big); }\n"
+    )
+    built = fuseboard("build", ".", cwd=plugin)
+    assert built.returncode == 0
+    assert "exceeds limit (16384) in 'post_title'" in built.stderr
+
+
 @pytest.mark.parametrize("language", [Language.ZIG], indirect=True)
 def test_a_new_plugin_in_zig_logs_and_panics_by_the_standard_library(
     plugin: Path, caplog: pytest.LogCaptureFixture

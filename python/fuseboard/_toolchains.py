@@ -138,9 +138,10 @@ _CLANG: Final = Tool(
 _CLANGXX: Final = Tool("clang++", "--version", (14,), f"{_CLANG.get}, and libc++ for wasm32")
 
 _WASI: Final = (
-    "-mexec-model=reactor", "-Os", "-g1", "-Wall", "-Wextra", "-I.", f"-Wl,-z,stack-size={STACK_BYTES}",
-    "-o", OUTPUT, SOURCES,
+    "-mexec-model=reactor", "-Os", "-UNDEBUG", "-g1", "-Wall", "-Wextra", f"-Wframe-larger-than={STACK_BYTES // 4}",
+    "-I.", f"-Wl,-z,stack-size={STACK_BYTES}", "-o", OUTPUT, SOURCES,
 )  # fmt: skip
+"""Zig's `-Os` defines `NDEBUG` by itself, and `assert` would hold anything for true."""
 _CPP: Final = ("-std=c++20", "-fno-exceptions", *_WASI)
 
 TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
