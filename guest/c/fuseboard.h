@@ -45,8 +45,10 @@
 #include <type_traits>
 #endif
 #define FB_C_NAMES_ extern "C"
+#define FB_EMPTY_ {}
 #else
 #define FB_C_NAMES_
+#define FB_EMPTY_
 #endif
 
 /* Starts a hook: `FUSEBOARD_EXPORT(post_title) { ... }`. The export `_initialize`, where there is one, runs before it. */
@@ -1595,13 +1597,13 @@ typedef struct fb_header {
     fb_text name, value;
 } fb_header;
 
-/* In C: `fb_request request = {.url = FB_TEXT("https://api.example.com/x")};`. What is left out is empty. */
+/* `fb_request request = {.url = FB_TEXT("https://api.example.com/x")};`. What is left out is empty. */
 typedef struct fb_request {
-    fb_text method; /* GET where it is empty */
-    fb_text url;
-    fb_text body;
-    const fb_header *headers;
-    uint32_t header_count;
+    fb_text method FB_EMPTY_; /* GET where it is empty */
+    fb_text url FB_EMPTY_;
+    fb_text body FB_EMPTY_;
+    const fb_header *headers FB_EMPTY_;
+    uint32_t header_count FB_EMPTY_;
 } fb_request;
 
 typedef struct fb_response {
