@@ -432,7 +432,8 @@ def test_a_module_that_is_not_there(make_host: Callable[..., fb.Host], tmp_path:
     error = refusal(make_host(), folder(tmp_path / "p", None))
     path = str(tmp_path / "p" / "plugin.wasm")
     assert str(error) == (
-        f"{path}: the module can't be read: No such file or directory; build it, or name it in the manifest's module"
+        f"{path}: the module can't be read: No such file or directory; "
+        "build it (fuseboard build), or name it in the manifest's module"
     )
     assert (error.slug, error.path) == ("bad", path)
 

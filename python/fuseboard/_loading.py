@@ -332,7 +332,7 @@ def _read_module(candidate: Candidate, manifest: Manifest, caps: Caps) -> bytes:
             return opened.read(caps.module_bytes + 1)
     except (OSError, RuntimeError) as error:  # until Python 3.13, a symlink that leads to itself is a RuntimeError
         reason = getattr(error, "strerror", None) or error
-        problem = f"the module can't be read: {reason}; build it, or name it in the manifest's module"
+        problem = f"the module can't be read: {reason}; build it (fuseboard build), or name it in the manifest's module"
         raise ModuleError(problem, slug=manifest.slug, path=path) from None
 
 
