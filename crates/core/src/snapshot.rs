@@ -5,7 +5,8 @@
 //!
 //! Rules:
 //! * What can't be frozen is left as it was, with the reason: it is never wrong, only slow.
-//! * A module that was rewritten is a stranger's again: it is scanned as if it had been sent.
+//! * A module that was rewritten is a stranger's again: it is scanned as if it had been sent, and validated: a function can
+//!   be referred to only because it was exported.
 
 use std::time::Duration;
 
@@ -225,6 +226,7 @@ fn taken(wasm: &[u8], plan: Plan, budget: &Budget) -> Result<Snapshot, Refusal> 
     let state = State { globals, pages: memory.size(&store), memory: memory.data(&store), image };
     let rewritten = with_state(wasm, &plan, &state)?;
     scan(&rewritten.wasm, budget.memory_bytes).map_err(|error| Refusal::NotAccepted(error.to_string()))?;
+    wasmparser::validate(&rewritten.wasm).map_err(|error| Refusal::NotAccepted(error.message().to_owned()))?;
     Ok(Snapshot::Taken(Taken { wasm: rewritten.wasm, fuel, bytes, logs, code_shift: rewritten.code_shift }))
 }
 

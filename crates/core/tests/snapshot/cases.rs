@@ -376,6 +376,11 @@ pub(crate) const REFUSED: &[(&str, &str, &str)] = &[
     ("ended", r#"(func $deep (export "boot") (call $deep)) (func (export "run"))"#, "stack"),
     ("ended", r#"(data (i32.const 65536) "x") (func (export "boot")) (func (export "run"))"#, "out of bounds"),
     ("not_accepted", r#"(func (export "run"))"#, "boot"),
+    (
+        "not_accepted",
+        r#"(func $f (export "boot")) (func (export "run") (drop (ref.func $f)))"#,
+        "undeclared function reference",
+    ),
     ("not_accepted", r#"(func (export "boot") (param i32)) (func (export "run"))"#, "boot"),
     ("not_accepted", r#"(func (export "boot") (result i32) (i32.const 1)) (func (export "run"))"#, "boot"),
 ];
