@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import time
 import tomllib
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 import fuseboard as fb
 from conftest import ECHO, SIGNATURES, guest, manifest, wasm
 from fuseboard import ArtifactCache, SnapshotRefusal, SnapshotState, _compile_snapshot, _core
-from fuseboard._compile import Order
+from fuseboard._compile import Order, make
 from fuseboard.backends import Backends
 from fuseboard.backends.memory import MemoryKv
 from fuseboard.cli import main
@@ -366,6 +367,20 @@ def test_a_process_that_ends_without_a_word(code: int, refusal: SnapshotRefusal,
     found = _compile_snapshot._ended(Order(4 << 20, True, 60, 2_048, 120), code, 60.0).snapshot
     assert found is not None
     assert (found.refusal, found.reason) == (refusal, f"compiling and running its initialisation {words}")
+
+
+def test_a_lack_of_processes_is_no_fact_about_a_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where none can be begun now, nothing is compiled: it would be kept, and the module be slow for good."""
+
+    def refuse() -> int:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(os, "pipe", lambda: (-1, -1))
+    monkeypatch.setattr(os, "fork", refuse)
+    order = Order(4 << 20, True, 60, 2_048, 120, snapshots=True, init_fuel=10**9, snapshot_mb=1)
+    with (tmp_path / "artifact").open("wb") as file:
+        reply = make(order, COUNTED, file.fileno(), _compile_snapshot.frozen_apart)
+    assert (reply.end, reply.problems) == ("failed", ["no more processes"])
 
 
 # ── the manifest and the operator ────────────────────────────────────────────────────────────────

@@ -67,13 +67,14 @@ def frozen(order: Order, wasm: bytes) -> Frozen:
 
 
 def frozen_apart(order: Order, wasm: bytes) -> Frozen:
-    """Initialise a module in a process that is forked for it from this one, which has a single thread."""
+    """Initialise a module in a process that is forked for it from this one, which has a single thread.
+
+    Raises:
+        OSError: there is no room for another process now. That is no fact about the module, to be kept with it.
+    """
     seconds = max(1.0, (signal.getitimer(signal.ITIMER_REAL)[0] or order.timeout_seconds) / 2)
-    try:
-        reading, writing = os.pipe()
-        child = os.fork()
-    except OSError as error:
-        return refused(SnapshotRefusal.ENDED, f"no process could be begun for it: {error}")
+    reading, writing = os.pipe()
+    child = os.fork()
     if child == 0:
         os.close(reading)
         _work(order, wasm, writing, seconds)
