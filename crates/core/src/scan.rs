@@ -151,7 +151,7 @@ impl<'a> Scan<'a> {
             self.figures.say(format!("imports {name} from {from}; plugins import from {both} only"));
         } else if from == IMPORT_MODULE && !IMPORTS.contains(&import.name) {
             self.figures.say(format!("imports {name}, which ABI 1 does not have"));
-        } else if from == WASI_MODULE && !wasi_functions().any(|function| function == import.name) {
+        } else if from == WASI_MODULE && !wasi_functions().any(|(name, _)| name == import.name) {
             self.figures.say(format!("imports {name} from {from:?}, which has no such function"));
         } else if !matches!(import.ty, TypeRef::Func(_)) {
             self.figures.say(format!("imports {name} as something else than a function"));

@@ -110,9 +110,9 @@ pub(crate) const FUNCTIONS: [Function; 46] = [
     about_stream("sock_shutdown", "ii", Errno::Notsock),
 ];
 
-/// The names of all functions.
-pub fn wasi_functions() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.iter().map(|function| function.name)
+/// The names of all functions, each with a letter for each parameter: `i` for 32 bits, `l` for 64.
+pub fn wasi_functions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FUNCTIONS.iter().map(|function| (function.name, function.parameters))
 }
 
 /// Defines every function.

@@ -12,27 +12,15 @@ use arbitrary::{Arbitrary, Unstructured};
 use fuseboard_core::limits::{Caps, FUEL, LOG_LINES, Limits};
 use fuseboard_core::{
     Answer, Cause, Engine, EngineConfig, Entry, Input, LogLine, Module, SLEEP, StepKind, Surroundings, Trap, Usage,
-    WASI_MODULE,
+    WASI_MODULE, wasi_functions,
 };
 
 use crate::calling::assert_is_printable;
 use crate::model::PAGE_BYTES;
 use crate::session::AMPLE_TIME;
 
-/// A letter for each parameter: `i` for 32 bits, `I` for 64.
-const SIGNATURES: &str = "
-    args_get:ii args_sizes_get:ii environ_get:ii environ_sizes_get:ii clock_res_get:ii clock_time_get:iIi
-    fd_advise:iIIi fd_allocate:iII fd_close:i fd_datasync:i fd_fdstat_get:ii fd_fdstat_set_flags:ii
-    fd_fdstat_set_rights:iII fd_filestat_get:ii fd_filestat_set_size:iI fd_filestat_set_times:iIIi fd_pread:iiiIi
-    fd_prestat_get:ii fd_prestat_dir_name:iii fd_pwrite:iiiIi fd_read:iiii fd_readdir:iiiIi fd_renumber:ii
-    fd_seek:iIii fd_sync:i fd_tell:ii fd_write:iiii path_create_directory:iii path_filestat_get:iiiii
-    path_filestat_set_times:iiiiIIi path_link:iiiiiii path_open:iiiiiIIii path_readlink:iiiiii
-    path_remove_directory:iii path_rename:iiiiii path_symlink:iiiii path_unlink_file:iii poll_oneoff:iiii
-    proc_exit:i proc_raise:i sched_yield: random_get:ii sock_accept:iii sock_recv:iiiiii sock_send:iiiii
-    sock_shutdown:ii";
-const FUNCTIONS: usize = 46;
 /// The functions that do most, which are called more often.
-const FAVOURITES: [usize; 4] = [26, 37, 41, 5];
+const FAVOURITES: [&str; 4] = ["fd_write", "poll_oneoff", "random_get", "clock_time_get"];
 const MOST_ARGUMENTS: usize = 9;
 const MOST_CALLS: usize = 500;
 const AMPLE_FUEL: u64 = 1 << 40;
@@ -67,7 +55,10 @@ enum Argument {
 impl Call {
     fn bytes(&self) -> impl Iterator<Item = u8> {
         let function = usize::from(self.function);
-        let function = FAVOURITES.get(function / FUNCTIONS).copied().unwrap_or(function % FUNCTIONS) as i64;
+        let count = wasi_functions().count();
+        let favourite = FAVOURITES.get(function / count);
+        let place = favourite.and_then(|favourite| wasi_functions().position(|(name, _)| name == *favourite));
+        let function = place.unwrap_or(function % count) as i64;
         let arguments = self.arguments.map(|argument| match argument {
             Argument::Small(number) => number.into(),
             Argument::NearTheEnd(by) => PAGES as i64 * PAGE_BYTES as i64 + i64::from(by),
@@ -162,7 +153,7 @@ impl Ran {
         assert_is_printable(&trap.detail);
         let is_fair = match trap.cause {
             Cause::Limit => trap.limit.as_deref() == Some(FUEL),
-            Cause::BadPointer => SIGNATURES.contains(trap.detail.split(':').next().unwrap_or("?")),
+            Cause::BadPointer => wasi_functions().any(|(name, _)| trap.detail.starts_with(&format!("{name}: "))),
             Cause::Failed => trap.detail.starts_with("the guest exited with code "),
             Cause::Crash => trap.detail.starts_with("the guest raised signal "),
             _ => false,
@@ -197,9 +188,8 @@ fn entry(session: &Session) -> Entry {
 /// A guest that reads its memory from the context, its calls from the value, and makes them one after the other.
 fn guest() -> String {
     let (mut imports, mut cases) = (String::new(), String::new());
-    for signature in SIGNATURES.split_whitespace() {
-        let (name, letters) = signature.split_once(':').unwrap_or((signature, ""));
-        let types: Vec<_> = letters.chars().map(|letter| if letter == 'I' { "i64" } else { "i32" }).collect();
+    for (name, letters) in wasi_functions() {
+        let types: Vec<_> = letters.chars().map(|letter| if letter == 'l' { "i64" } else { "i32" }).collect();
         let (result, dropped) = if name == "proc_exit" { ("", "") } else { ("(result i32)", "drop") };
         let types_text = types.join(" ");
         let arguments: String = types
@@ -210,8 +200,9 @@ fn guest() -> String {
         let _ = write!(imports, r#"(import "{WASI_MODULE}" "{name}" (func ${name} (param {types_text}) {result}))"#);
         let _ = write!(cases, "(call ${name} {arguments}) {dropped} (br $next))");
     }
-    let opened = "(block ".repeat(FUNCTIONS);
-    let targets: String = (0..FUNCTIONS).map(|place| format!("{place} ")).collect();
+    let count = wasi_functions().count();
+    let opened = "(block ".repeat(count);
+    let targets: String = (0..count).map(|place| format!("{place} ")).collect();
     format!(
         r#"(module {imports}
             (import "fuseboard" "buffer_read" (func $read (param i32 i32 i32 i32) (result i32)))

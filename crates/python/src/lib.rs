@@ -42,7 +42,7 @@ mod _core {
         module.add("IMPORTS", core::IMPORTS)?;
         module.add("SLEEP", core::SLEEP)?;
         module.add("WASI_MODULE", core::WASI_MODULE)?;
-        module.add("WASI_FUNCTIONS", core::wasi_functions().collect::<Vec<_>>())?;
+        module.add("WASI_FUNCTIONS", core::wasi_functions().map(|(name, _)| name).collect::<Vec<_>>())?;
         module.add("HOST_CALLS", core::HOST_CALLS.map(|(name, _)| name))?;
         module.add(
             "BOUNDS",
