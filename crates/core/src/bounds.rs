@@ -87,7 +87,7 @@ pub static BOUNDS: [Bound; 29] = [
         200,
         "each call, export and type copies them one by one; 5,000 types of this width took 5.7 s",
     ),
-    bound(Count::Imports, "imports", 1_000, "the ABI has 14; each is looked up and linked"),
+    bound(Count::Imports, "imports", 1_000, "there are some 60; each is looked up and linked"),
     bound(Count::Exports, "exports", 10_000, "each is kept by name; 10,000 took 1.6 s with their functions"),
     bound(
         Count::NameBytes,

@@ -2,8 +2,8 @@
 //!
 //! Rules:
 //! * It runs as it would in an invocation: the same imports at the same prices, and the same fuel.
-//! * What it logs and prints is kept. Every other import that looks at the invocation or asks the host ends it: the answer would be
-//!   the first caller's, for all that come after.
+//! * What it logs and prints is kept. Every other import that looks at the invocation or asks the host ends it: the
+//!   answer would be the first caller's, for all that come after.
 
 use std::future::Future;
 use std::io;
