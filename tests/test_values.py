@@ -50,6 +50,19 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
     when: dt.date | None = None
 
 
+class Pinned(msgspec.Struct):
+    """A Struct that holds a dataclass."""
+
+    point: Point
+
+
+@attrs.define
+class Boxed:
+    """An attrs class that holds a dataclass."""
+
+    point: Point
+
+
 @attrs.define
 class Item:
     """An attrs class."""
@@ -223,6 +236,30 @@ def test_any_dataclass_goes_there_and_back(value: Point) -> None:
     """Every field of a dataclass survives."""
     codec = codec_for("h", Point)
     assert codec.decode(codec.encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value_type", "data", "written"),
+    [
+        (Point, b'{"x":1}', b'{"x":1,"label":"","weight":0.0,"inner":null}'),
+        (
+            dict[str, list[Point]],
+            b'{"a":[{"x":1,"label":"b"}]}',
+            b'{"a":[{"x":1,"label":"b","weight":0.0,"inner":null}]}',
+        ),
+        (
+            Point,
+            b'{"x":1,"label":"b","weight":2.5,"inner":{"x":3}}',
+            b'{"x":1,"label":"b","weight":2.5,"inner":{"x":3,"label":"","weight":0.0,"inner":null}}',
+        ),
+        (Pinned, b'{"point":{"x":1}}', b'{"point":{"x":1,"label":"","weight":0.0,"inner":null}}'),
+        (Boxed, b'{"point":{"x":1}}', b'{"point":{"x":1,"label":"","weight":0.0,"inner":null}}'),
+    ],
+)  # fmt: skip
+def test_fields_at_their_defaults_are_sent_on(value_type: Any, data: bytes, written: bytes) -> None:
+    """What a plugin left out of a dataclass is there for the next one, as it is for the application."""
+    codec = codec_for("h", value_type)
+    assert msgspec.json.decode(codec.encode(codec.decode(data))) == msgspec.json.decode(written)
 
 
 @given(

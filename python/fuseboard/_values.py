@@ -4,15 +4,17 @@ Rules:
 * What the application passes is checked against the type as strictly as what a plugin returns.
 * NaN and infinities have no JSON: they are refused, never written as null.
 * msgspec reads and writes; a type that holds pydantic models goes through pydantic as a whole.
+* Every field of a dataclass crosses, those at their defaults too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -51,12 +53,13 @@ def codec_for(hook: str, value_type: Any) -> Codec:
         return Codec(_raw, bytes)
     try:
         decoder = msgspec.json.Decoder(value_type)
-        is_known = not _holds_foreign_type(msgspec.inspect.type_info(value_type), set())
+        described = list(_described(msgspec.inspect.type_info(value_type), set()))
     except (TypeError, RuntimeError, NameError) as error:
         raise UsageError(f"hook {hook!r}: values of type {value_type!r} can't be sent as JSON: {error}") from None
-    if is_known:
-        return _msgspec_codec(value_type, decoder.decode)
-    return _pydantic_codec(hook, value_type)
+    if any(isinstance(node, msgspec.inspect.CustomType) for node in described):
+        return _pydantic_codec(hook, value_type)
+    has_dataclasses = any(isinstance(node, msgspec.inspect.DataclassType) for node in described)
+    return _msgspec_codec(value_type, decoder.decode, has_dataclasses=has_dataclasses)
 
 
 def encode_context(hook: str, context: Mapping[str, Any] | None) -> bytes:
@@ -89,13 +92,15 @@ def _raw(value: Any) -> bytes:
     return value
 
 
-def _msgspec_codec(value_type: Any, decode: Callable[[bytes], Any]) -> Codec:
+def _msgspec_codec(value_type: Any, decode: Callable[[bytes], Any], *, has_dataclasses: bool) -> Codec:
     write = msgspec.json.Encoder().encode
     is_plain = value_type in (str, bool, int)
 
     def encode(value: Any) -> bytes:
         if is_plain and type(value) is value_type:
             return write(value)
+        if has_dataclasses:
+            _fill_in(value)
         encoded = write_json(value)
         decode(encoded)
         msgspec.convert(msgspec.to_builtins(value, builtin_types=WRITTEN_AS_TEXT), value_type)
@@ -112,19 +117,41 @@ def _has_non_finite(value: object) -> bool:
     return isinstance(value, list | tuple | set | frozenset) and any(_has_non_finite(item) for item in value)
 
 
-def _holds_foreign_type(node: object, seen: set[object]) -> bool:
-    """Whether a type's description holds a class that msgspec doesn't know."""
-    if isinstance(node, msgspec.inspect.CustomType):
-        return True
+def _fill_in(value: object) -> None:
+    """Give dataclasses of their own what msgspec leaves to the class: it sets no field at its default, nor writes it."""
+    for part in _parts(value):
+        _fill_in(part)
+    if dataclasses.is_dataclass(type(value)) and hasattr(value, "__dict__"):
+        for field in dataclasses.fields(type(value)):
+            if field.default is not dataclasses.MISSING:
+                vars(value).setdefault(field.name, field.default)
+
+
+def _parts(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
+    kind = type(value)
+    names = getattr(kind, "__struct_fields__", getattr(kind, "__dataclass_fields__", None))
+    if names is None:
+        names = [attribute.name for attribute in getattr(kind, "__attrs_attrs__", ())]
+    return [getattr(value, name, None) for name in names]
+
+
+def _described(node: object, seen: set[object]) -> Iterator[msgspec.Struct]:
+    """Yield a type's description and all that it holds, each class once."""
     if isinstance(node, list | tuple):
-        return any(_holds_foreign_type(item, seen) for item in node)
+        for item in node:
+            yield from _described(item, seen)
     if not isinstance(node, msgspec.Struct):
-        return False
+        return
     described = getattr(node, "cls", None)
-    if described in seen:
-        return False
-    seen.update({described} - {None})
-    return any(_holds_foreign_type(getattr(node, name), seen) for name in node.__struct_fields__)
+    if described not in seen:
+        seen.update({described} - {None})
+        yield node
+        for name in node.__struct_fields__:
+            yield from _described(getattr(node, name), seen)
 
 
 def _pydantic_codec(hook: str, value_type: Any) -> Codec:
