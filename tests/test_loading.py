@@ -167,6 +167,11 @@ BAD: dict[str, Bad] = {
         r"""exports no "post_title" \(did you mean 'post_titel'\?\) \(hooks\[0\]\.export\)""",
         hooks=({"name": "text", "export": "post_title"},),
     ),
+    "a near miss that is another hook's": Bad(
+        guest('(func (export "post_saved"))'),
+        r'exports no "post_saves" \(hooks\[1\]\.export\)',
+        hooks=({"name": "text", "export": "post_saved"}, {"name": "noted", "export": "post_saves"}),
+    ),
     "the second hook's export": Bad(
         SILENT, r'exports no "noted" \(hooks\[1\]\.export\)', hooks=("text", {"name": "noted", "export": "noted"})
     ),

@@ -353,10 +353,11 @@ def _fit_problems(candidate: Candidate, manifest: Manifest, loaded: Loaded) -> I
     initialize = _initialize(manifest, loaded)
     if initialize is not None:
         named["initialize"] = initialize
+    others = [name for name in module.hook_exports if name not in named.values()]
     for field, export in named.items():
         wrong = module.export_problem(export)
         if wrong is not None:
-            advice = f"{near_miss(export, module.hook_exports)} ({field})"
+            advice = f"{near_miss(export, others)} ({field})"
             yield ModuleError(f"the module {wrong}{advice}", slug=manifest.slug, path=path)
 
 
