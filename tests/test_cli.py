@@ -254,6 +254,27 @@ def test_check_names_a_missing_export(folder: Path) -> None:
     assert "did you mean 'hello'" in found
 
 
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        ("Cargo.toml", "in Rust a hook is exported by #[filter] or #[action] right above fn hello"),
+        (
+            "go.mod",
+            "in Go a hook is exported by //go:wasmexport hello right above a function, without a space after the //",
+        ),
+        ("plugin.c", "in C a hook is exported by FUSEBOARD_EXPORT(hello) before the function's body"),
+        ("plugin.cpp", "in C++ a hook is exported by FUSEBOARD_EXPORT(hello) before the function's body"),
+        ("plugin.zig", 'in Zig a hook is exported by fb.hook("hello", function) in a comptime block'),
+    ],
+)
+def test_check_says_how_a_language_exports(folder: Path, marker: str, words: str) -> None:
+    """A hook whose export isn't there comes with what exports it, in the language of the source."""
+    (folder / marker).touch()
+    for guest, said in ((GUEST, []), (GUEST.replace('"hello"', '"other"'), [words])):
+        plugin(folder, "post.title", guest=guest)
+        assert json.loads(check("--json").stdout)["advice"] == said
+
+
 def test_check_names_every_problem_of_a_module(folder: Path) -> None:
     """What the core refuses a module for is one line each."""
     plugin(

@@ -120,6 +120,13 @@ def test_a_new_plugin_builds_checks_and_passes_its_test(plugin: Path, language: 
     } - ignored
 
 
+def test_a_module_keeps_the_names_of_its_functions(plugin: Path) -> None:
+    """A module names its functions, so that a trap's backtrace does."""
+    assert fuseboard("build", ".", cwd=plugin).returncode == 0
+    inspected = json.loads(fuseboard("inspect", ".", "--json", cwd=plugin).stdout)
+    assert all(function["name"] for function in inspected["functions"])
+
+
 def test_a_new_plugin_runs_as_its_readme_says(plugin: Path) -> None:
     """The README's commands work as they stand there."""
     assert fuseboard("build", ".", cwd=plugin).returncode == 0

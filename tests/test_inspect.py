@@ -214,6 +214,13 @@ def test_the_number_of_functions(tmp_path: Path, count: str, shown: int) -> None
     assert data["module"]["functions"]["count"] == 30
 
 
+def test_functions_are_named_as_their_authors_wrote_them(tmp_path: Path) -> None:
+    """What compilers of Rust and C++ make of a name is undone, as in backtraces."""
+    functions = "(func $_ZN5board4fuse17h0123456789abcdefE nop nop) (func $_Z3runi nop)"
+    data = inspected(tmp_path / "mangled.wasm", wasm(f'(module (memory (export "memory") 1) {functions})'), 0)
+    assert [each["name"] for each in data["functions"]] == ["board::fuse", "run(int)"]
+
+
 @pytest.mark.parametrize("count", ["-1", "many", "1.5", "²", "1" * 5_000])
 def test_a_wrong_number_of_functions(count: str) -> None:
     """Anything but a number of some digits or `all` is wrong usage, and told in short."""

@@ -110,6 +110,7 @@ class Toolchain:
         sdk_lock: the file of the SDK that pins what it depends on; the plugin's own begins as that.
         sources: a pattern of the files to compile, or empty where the compiler finds them itself.
         compilers: the first that is on the machine compiles.
+        exporting: what exports a hook's function; `{export}` stands for its name.
         environment: variables that the compiler needs.
         defaults: variables that it gets unless the author has set them.
         rust_target: a target that rustc must have the standard library for.
@@ -118,6 +119,7 @@ class Toolchain:
     title: str
     marker: str
     compilers: tuple[Compiler, ...]
+    exporting: str
     sdk: str
     sdk_place: str = "."
     sdk_lock: str = ""
@@ -142,6 +144,7 @@ _WASI: Final = (
     "-I.", f"-Wl,-z,stack-size={STACK_BYTES}", "-o", OUTPUT, SOURCES,
 )  # fmt: skip
 """Zig's `-Os` defines `NDEBUG` by itself, and `assert` would hold anything for true."""
+_C_EXPORT: Final = "FUSEBOARD_EXPORT({export}) before the function's body"
 _CPP: Final = ("-std=c++20", "-fno-exceptions", *_WASI)
 
 TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
@@ -153,6 +156,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
                 _CARGO, ("build", "--release", "--target", RUST_TARGET, "--message-format=json-render-diagnostics")
             ),
         ),
+        exporting="#[filter] or #[action] right above fn {export}",
         sdk="rust",
         sdk_place="fuseboard-guest",
         sdk_lock="Cargo.lock",
@@ -167,6 +171,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
                 ("build", "-buildmode=c-shared", "-buildvcs=false", "-trimpath", "-ldflags=-w", "-o", OUTPUT),
             ),
         ),
+        exporting="//go:wasmexport {export} right above a function, without a space after the //",
         sdk="go",
         sdk_place="fuseboard",
         environment={"GOOS": "wasip1", "GOARCH": "wasm", "CGO_ENABLED": "0"},
@@ -179,6 +184,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
             Compiler(_ZIG_CC, ("cc", "-target", "wasm32-wasi", *_WASI)),
             Compiler(_CLANG, ("--target=wasm32-wasi", *_WASI)),
         ),
+        exporting=_C_EXPORT,
         sdk="c",
         sources="*.c",
     ),
@@ -189,6 +195,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
             Compiler(_ZIG_CC, ("c++", "-target", "wasm32-wasi", *_CPP)),
             Compiler(_CLANGXX, ("--target=wasm32-wasi", *_CPP)),
         ),
+        exporting=_C_EXPORT,
         sdk="c",
         sources="*.cpp",
     ),
@@ -204,6 +211,7 @@ TOOLCHAINS: Final[Mapping[Language, Toolchain]] = {
                 ),
             ),
         ),
+        exporting='fb.hook("{export}", function) in a comptime block',
         sdk="zig",
         sources="plugin.zig",
     ),

@@ -118,11 +118,12 @@ def _has_non_finite(value: object) -> bool:
 
 
 def _fill_in(value: object) -> None:
-    """Give dataclasses of their own what msgspec leaves to the class: it sets no field at its default, nor writes it."""
+    """Give dataclasses what msgspec leaves to their class: it sets no field at its default, and writes none."""
     for part in _parts(value):
         _fill_in(part)
-    if dataclasses.is_dataclass(type(value)) and hasattr(value, "__dict__"):
-        for field in dataclasses.fields(type(value)):
+    kind: Any = type(value)
+    if dataclasses.is_dataclass(kind) and hasattr(value, "__dict__"):
+        for field in dataclasses.fields(kind):
             if field.default is not dataclasses.MISSING:
                 vars(value).setdefault(field.name, field.default)
 

@@ -3,6 +3,7 @@
 use wasmparser::{ExternalKind, TypeRef};
 
 use crate::content::{Content, Total};
+use crate::demangle::demangled;
 use crate::figures::Found;
 use crate::kind::FileKind;
 use crate::scan::Scan;
@@ -106,7 +107,7 @@ pub struct Exported {
 pub struct Function {
     /// Its number, after those of the imported ones.
     pub index: u32,
-    /// The name section's name for it, else an export's.
+    /// The name section's name for it, else an export's, as its author wrote it.
     pub name: Option<String>,
     /// The bytes of its body.
     pub bytes: u64,
@@ -186,7 +187,7 @@ fn functions(content: &Content<'_>) -> Vec<Function> {
     let numbered = (content.imported_functions..).zip(&content.bodies);
     let function = |(index, bytes): (u32, &u64)| Function {
         index,
-        name: names.get(index as usize).copied().flatten().map(shown),
+        name: names.get(index as usize).copied().flatten().map(|name| shown(&demangled(name))),
         bytes: *bytes,
     };
     numbered.map(function).collect()

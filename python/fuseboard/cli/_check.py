@@ -26,6 +26,7 @@ from fuseboard._limits import LIMITS, Caps, Limits, effective, memory_ceiling_by
 from fuseboard._loading import Policy, Terms, examine, from_folder, requests_of
 from fuseboard._manifest import Manifest
 from fuseboard._snapshot import Snapshot
+from fuseboard._toolchains import TOOLCHAINS, languages_in
 from fuseboard.cli._application import host_at
 from fuseboard.cli._log import shown_loads
 from fuseboard.cli._terminal import (
@@ -118,7 +119,7 @@ def _data(checked: _Checked) -> dict[str, Any]:
         "plugin": None if manifest is None else _manifest_data(manifest, checked.ceilings),
         "module": None if manifest is None or module is None else _module_data(checked.path, manifest, module),
         "snapshot": None if checked.loaded is None else _snapshot_data(checked.loaded.snapshot),
-        "advice": [] if manifest is None or module is None else list(_advice(manifest, module)),
+        "advice": [] if manifest is None or module is None else list(_advice(checked.path.parent, manifest, module)),
     }
 
 
@@ -153,7 +154,7 @@ def _module_data(path: Path, manifest: Manifest, module: _core.Module) -> dict[s
     return {
         "file": manifest.module,
         "bytes": (path.parent / manifest.module).stat().st_size,
-        "imports": module.imports,
+        "imports": list(dict.fromkeys(module.imports)),
         "other_exports": [name for name in module.hook_exports if name not in {*served, manifest.initialize}],
     }
 
@@ -165,11 +166,15 @@ def _snapshot_data(snapshot: Snapshot | None) -> dict[str, Any] | None:
     return {**facts, "text": str(snapshot)}
 
 
-def _advice(manifest: Manifest, module: _core.Module) -> Iterator[str]:
+def _advice(folder: Path, manifest: Manifest, module: _core.Module) -> Iterator[str]:
     used = {HOST_CALLS[name].kind for name in module.imports if name in HOST_CALLS}
     for kind in requests_of(manifest.capabilities):
         if kind not in used:
             yield f"the manifest requests {kind}, but the module imports nothing that uses it: request less"
+    missing = {hook.export for hook in manifest.hooks} - set(module.hook_exports)
+    for language in languages_in(folder) if missing else ():
+        toolchain = TOOLCHAINS[language]
+        yield f"in {toolchain.title} a hook is exported by {toolchain.exporting.format(export=min(missing))}"
 
 
 # ── the facts as text ────────────────────────────────────────────────────────────────────────────
