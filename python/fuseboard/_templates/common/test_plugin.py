@@ -13,8 +13,8 @@ TITLE = fb.Filter("post.title", str)
 def make_host() -> fb.Host:
     """Return an application with the plugin's hooks; `fuseboard run --host test_plugin:make_host` uses it too.
 
-    What a plugin asks for by its capabilities, `backends=fb.Backends(...)` has, and `functions=[...]`: for tests, backends
-    in memory are in `fuseboard.backends.memory`.
+    A plugin that asks for capabilities needs `backends=fb.Backends(...)` here, for tests those in
+    `fuseboard.backends.memory`, and `functions=[...]`.
     """
     return fb.Host(hooks=[TITLE])
 
