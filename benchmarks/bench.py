@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks.benches import _guard, _page, _table  # noqa: E402  the folder above is put on the path first
 from benchmarks.benches._results import Row, read, written  # noqa: E402
 
-BARS_ONLY = {"backends", "hostile", "loading", "siblings"}
+BARS_ONLY = {"backends", "hostile", "languages", "loading", "siblings"}
 """Groups whose numbers hang on the machine and its noise: they have bars, and nothing for the guard."""
 NAMES = sorted(file.stem for file in (HERE / "benches").glob("[!_]*.py"))
 
